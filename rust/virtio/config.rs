@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Reading the device configuration: without tearing, and within its bounds (virtio 1.3, 2.5).
+
+use core::ops::Range;
+
+/// Reads a configuration that the device may change meanwhile.
+///
+/// Calls `read` between two calls of `generation`, at most `attempts` times and at least once, until
+/// the generation is the same before and after. Returns whether it was in the end: if not, what was
+/// read last may be torn. The first error of either ends the attempt.
+///
+/// The generation of virtio PCI is an 8-bit counter that the device bumps on a change
+/// (virtio 1.3, 4.1.4.3.1); a device that never stops changing must not hold up its host.
+pub fn read_stable<E>(
+    attempts: u32,
+    mut generation: impl FnMut() -> Result<u32, E>,
+    mut read: impl FnMut() -> Result<(), E>,
+) -> Result<bool, E> {
+    let mut before = generation()?;
+    for _ in 0..attempts.max(1) {
+        read()?;
+        let after = generation()?;
+        if before == after {
+            return Ok(true);
+        }
+        before = after;
+    }
+    Ok(false)
+}
+
+/// How the bytes of a request are divided between the configuration and zeroes; see [`clamp`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Span {
+    source: Range<usize>,
+    len: usize,
+}
+
+impl Span {
+    /// The bytes of the configuration that exist; may be empty.
+    #[must_use]
+    pub fn source(&self) -> Range<usize> {
+        self.source.clone()
+    }
+
+    /// The bytes of the request that come from the configuration.
+    #[must_use]
+    pub fn copy(&self) -> Range<usize> {
+        0..self.source.len()
+    }
+
+    /// The bytes of the request that lie behind the configuration and read as zero.
+    #[must_use]
+    pub fn zero(&self) -> Range<usize> {
+        self.source.len()..self.len
+    }
+
+    /// Fills with zeroes what is not copied, and returns the part of `out` to copy to: as many bytes
+    /// as [`Self::source`] has, unless `out` is shorter.
+    pub fn prepare<'a>(&self, out: &'a mut [u8]) -> &'a mut [u8] {
+        let middle = self.source.len().min(out.len());
+        let (copy, zero) = out.split_at_mut_checked(middle).unwrap_or_default();
+        zero.fill(0);
+        copy
+    }
+}
+
+/// Clamps a request for `len` bytes at `offset` to a configuration of `size` bytes.
+///
+/// Consumers ask for more than there is: the vDPA core reads a whole `struct virtio_net_config`
+/// whatever size the device reports.
+#[must_use]
+pub fn clamp(offset: usize, len: usize, size: usize) -> Span {
+    let start = offset.min(size);
+    let end = offset.saturating_add(len).min(size);
+    Span {
+        source: start..end,
+        len,
+    }
+}

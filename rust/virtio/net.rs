@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The configuration of network devices (virtio 1.3, 5.1.4), and what provisioning changes in it.
+
+use core::fmt;
+
+use crate::features::net;
+use crate::features::Features;
+
+/// Offset of the MAC address, 6 bytes.
+pub const MAC: usize = 0;
+/// Offset of the link status, 16 bits.
+pub const STATUS: usize = 6;
+/// Offset of the number of queue pairs, 16 bits.
+pub const MAX_VIRTQUEUE_PAIRS: usize = 8;
+/// Offset of the MTU in bytes, 16 bits.
+pub const MTU: usize = 10;
+/// Offset of the speed in Mbit/s, 32 bits.
+pub const SPEED: usize = 12;
+/// Offset of the duplex mode, 8 bits.
+pub const DUPLEX: usize = 16;
+/// Offset of the longest RSS key in bytes, 8 bits.
+pub const RSS_MAX_KEY_SIZE: usize = 17;
+/// Offset of the longest RSS indirection table in entries, 16 bits.
+pub const RSS_MAX_INDIRECTION_TABLE_LENGTH: usize = 18;
+/// Offset of the supported hash types, 32 bits.
+pub const SUPPORTED_HASH_TYPES: usize = 20;
+/// Length in bytes of the configuration up to the hash types, which is what Linux calls
+/// `struct virtio_net_config`.
+pub const LEN: usize = 24;
+
+/// The bit of the link status that says that the link is up.
+pub const STATUS_LINK_UP: u16 = 1;
+
+/// Least MTU that IPv4 and the vDPA core allow, in bytes.
+pub const MIN_MTU: u16 = 68;
+
+/// Most queue pairs of a device (virtio 1.3, 5.1.4.1).
+pub const MAX_PAIRS: u16 = 0x8000;
+
+/// The configuration fields that the parent shows instead of those of the function.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub struct Overlay {
+    /// Provisioned number of queue pairs.
+    pub max_virtqueue_pairs: Option<u16>,
+    /// Provisioned MTU in bytes.
+    pub mtu: Option<u16>,
+}
+
+impl Overlay {
+    /// Puts the fields over `out`, which holds the configuration from `offset` on. Fields that lie
+    /// in `out` in part, or not at all, are treated so.
+    pub fn apply(&self, offset: usize, out: &mut [u8]) {
+        patch(offset, out, MAX_VIRTQUEUE_PAIRS, self.max_virtqueue_pairs);
+        patch(offset, out, MTU, self.mtu);
+    }
+}
+
+/// Writes `value` in little-endian order to `field` of a configuration of which `out` is the part
+/// that starts at `offset`.
+fn patch(offset: usize, out: &mut [u8], field: usize, value: Option<u16>) {
+    let Some(value) = value else {
+        return;
+    };
+    for (position, byte) in (field..).zip(value.to_le_bytes()) {
+        let target = position
+            .checked_sub(offset)
+            .and_then(|index| out.get_mut(index));
+        if let Some(target) = target {
+            *target = byte;
+        }
+    }
+}
+
+/// A 16-bit field of `config`, which is the configuration from its start; `None` if it is too short.
+#[must_use]
+pub fn field(config: &[u8], offset: usize) -> Option<u16> {
+    let bytes = config.get(offset..)?.first_chunk()?;
+    Some(u16::from_le_bytes(*bytes))
+}
+
+/// Why a number of the function or of a provisioning request was refused.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum NetError {
+    /// The function reports a number of queue pairs that cannot be.
+    HardwarePairs {
+        /// What it reports.
+        pairs: u16,
+        /// How many queues it has, all kinds taken together.
+        num_queues: u16,
+    },
+    /// The request asks for no queue pair or for more than there are.
+    Pairs {
+        /// Requested queue pairs.
+        requested: u16,
+        /// Queue pairs of the function.
+        limit: u16,
+    },
+    /// The request has an MTU and the function has none to show.
+    NoMtu,
+    /// The request asks for an MTU below the least or above that of the function.
+    Mtu {
+        /// Requested MTU in bytes.
+        requested: u16,
+        /// MTU of the function in bytes.
+        limit: u16,
+    },
+}
+
+impl fmt::Display for NetError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::HardwarePairs { pairs, num_queues } => write!(
+                f,
+                "function reports {pairs} queue pairs, impossible with its {num_queues} queues"
+            ),
+            Self::Pairs { requested, limit } => write!(
+                f,
+                "max_vqp {requested} is not between 1 and the function's {limit} queue pairs"
+            ),
+            Self::NoMtu => f.write_str("mtu cannot be set, the function does not offer MTU"),
+            Self::Mtu { requested, limit } => write!(
+                f,
+                "mtu {requested} is not between {MIN_MTU} and the function's {limit}"
+            ),
+        }
+    }
+}
+
+/// The queue pairs of a function with the features `device` and `num_queues` queues, whose
+/// configuration has `max_virtqueue_pairs`.
+///
+/// Without MQ and RSS that field does not exist and there is one pair. A function that has a control
+/// queue needs a queue for it behind the last pair.
+pub fn hardware_pairs(
+    device: Features,
+    max_virtqueue_pairs: u16,
+    num_queues: u16,
+) -> Result<u16, NetError> {
+    let multiqueue = device.intersects(net::MQ.union(net::RSS));
+    let pairs = if multiqueue { max_virtqueue_pairs } else { 1 };
+    let control = u32::from(device.contains(net::CTRL_VQ));
+    // At most twice 65535 and one: never saturates.
+    let queues = u32::from(pairs).saturating_mul(2).saturating_add(control);
+    if pairs == 0 || pairs > MAX_PAIRS || queues > u32::from(num_queues) {
+        return Err(NetError::HardwarePairs { pairs, num_queues });
+    }
+    Ok(pairs)
+}
+
+/// Checks a requested number of queue pairs against the `hardware` ones of the function.
+pub const fn check_max_vqp(requested: u16, hardware: u16) -> Result<u16, NetError> {
+    if requested == 0 || requested > hardware {
+        return Err(NetError::Pairs {
+            requested,
+            limit: hardware,
+        });
+    }
+    Ok(requested)
+}
+
+/// Checks a requested MTU against the one in the configuration of the function, which is there only
+/// if the function offers MTU (`has_mtu`). All in bytes.
+pub const fn check_mtu(requested: u16, device_mtu: u16, has_mtu: bool) -> Result<u16, NetError> {
+    if !has_mtu {
+        return Err(NetError::NoMtu);
+    }
+    if requested < MIN_MTU || requested > device_mtu {
+        return Err(NetError::Mtu {
+            requested,
+            limit: device_mtu,
+        });
+    }
+    Ok(requested)
+}

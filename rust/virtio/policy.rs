@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Which features may pass from a function to the consumer of a vDPA device.
+//!
+//! Bit by bit, what [`offered`] does with a feature that the function has:
+//!
+//! | bit    | feature            | passed | why                                                          |
+//! |--------|--------------------|--------|--------------------------------------------------------------|
+//! | 0..23  | device type        | yes    | between the consumer's driver and the device, the parent is no party to it |
+//! | 24     | NOTIFY_ON_EMPTY    | no     | legacy interface only; a VERSION_1 driver has no use for it  |
+//! | 25     | reserved           | no     | never assigned, so its effect cannot be known                |
+//! | 26     | reserved           | no     | vhost uses it for "log all writes", a device cannot mean that |
+//! | 27     | ANY_LAYOUT         | no     | legacy interface only and implied by VERSION_1; vhost-net once gave it another meaning |
+//! | 28     | RING_INDIRECT_DESC | yes    | ring format, in memory that driver and device share          |
+//! | 29     | RING_EVENT_IDX     | yes    | ring format, in memory that driver and device share          |
+//! | 30     | reserved           | no     | vhost-user uses it for its protocol features; QEMU calls a guest that accepts it broken |
+//! | 31     | reserved           | no     | never assigned                                               |
+//! | 32     | VERSION_1          | yes    | required: vDPA has no legacy interface                       |
+//! | 33     | ACCESS_PLATFORM    | yes    | required: without it the device does DMA past the IOMMU      |
+//! | 34     | RING_PACKED        | yes    | ring format; addresses and size pass through the same operations |
+//! | 35     | IN_ORDER           | yes    | ring format, in memory that driver and device share          |
+//! | 36     | ORDER_PLATFORM     | yes    | tells the consumer's driver to use barriers that hardware sees |
+//! | 37     | SR_IOV             | no     | speaks about the PCI function, which a consumer does not have |
+//! | 38     | NOTIFICATION_DATA  | no     | a kick through vhost-vdpa is an eventfd and carries no ring position |
+//! | 39     | NOTIF_CONFIG_DATA  | no     | no operation tells a consumer the value to write             |
+//! | 40     | RING_RESET         | no     | no operation for it; the parent uses it itself, see [`hardware_only`] |
+//! | 41     | ADMIN_VQ           | no     | administers the other functions of a group: not a consumer's business, and its queues lie outside the consumer's |
+//! | 42     | reserved           | no     | its effect cannot be known                                   |
+//! | 43     | SUSPEND            | no     | a device status bit that vhost does not know; a consumer suspends through the parent's operation |
+//! | 44..49 | reserved           | no     | their effect cannot be known; Linux borrows 46 and 47 for bits of its own between tap and vhost |
+//! | 50..63 | device type        | yes    | as 0..23                                                     |
+//! | 64..   |                    | no     | the vDPA bus carries 64 bits                                 |
+
+use core::fmt;
+
+use crate::device_id::DeviceId;
+use crate::features::net;
+use crate::features::Features;
+
+/// What every function must have and every consumer must accept.
+pub const MANDATORY: Features = Features::VERSION_1.union(Features::ACCESS_PLATFORM);
+
+/// Bits 0 to 23 and 50 to 63, which belong to the device type (virtio 1.3, 2.2).
+const DEVICE_TYPE: Features = Features::from_bits(0xfffc_0000_00ff_ffff);
+
+/// Ring and platform features that need nothing from the parent; see the table above.
+const RING: Features = Features::RING_INDIRECT_DESC
+    .union(Features::RING_EVENT_IDX)
+    .union(Features::VERSION_1)
+    .union(Features::ACCESS_PLATFORM)
+    .union(Features::RING_PACKED)
+    .union(Features::IN_ORDER)
+    .union(Features::ORDER_PLATFORM);
+
+/// The part of the `device` features of a function that may be offered through vDPA.
+///
+/// The bits of the device type pass whatever the type is: classes that this crate does not know
+/// are not blocked, so `_id` decides nothing today.
+#[must_use]
+pub const fn offered(device: Features, _id: DeviceId) -> Features {
+    device.intersection(DEVICE_TYPE.union(RING))
+}
+
+/// The part of the `device` features of a function that the parent negotiates for itself and the
+/// consumer never sees.
+#[must_use]
+pub const fn hardware_only(device: Features) -> Features {
+    device.intersection(Features::RING_RESET)
+}
+
+/// A function lacks features without which it cannot be a vDPA device.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct MissingFeature(Features);
+
+impl MissingFeature {
+    /// The features that are missing.
+    #[must_use]
+    pub const fn features(self) -> Features {
+        self.0
+    }
+}
+
+impl fmt::Display for MissingFeature {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // None of the mandatory features belongs to a class.
+        let names = self.0.names(DeviceId::new(0));
+        write!(f, "function does not offer {names}")?;
+        if self.0.contains(Features::ACCESS_PLATFORM) {
+            f.write_str(", its DMA would bypass the IOMMU")?;
+        }
+        Ok(())
+    }
+}
+
+/// Checks that a function with the features `device` can be a vDPA device at all.
+pub const fn required(device: Features) -> Result<(), MissingFeature> {
+    let missing = MANDATORY.difference(device);
+    if missing.is_empty() {
+        Ok(())
+    } else {
+        Err(MissingFeature(missing))
+    }
+}
+
+/// Why a provisioning request (`vdpa dev add ... device_features`) was refused.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum ProvisionError {
+    /// These features were requested and the function does not offer them.
+    NotOffered(Features),
+    /// These features were left out of the request and no vDPA device can do without them.
+    Missing(Features),
+}
+
+impl ProvisionError {
+    /// The error for display, with the names that bits have in devices of type `id`.
+    #[must_use]
+    pub const fn named(self, id: DeviceId) -> NamedProvisionError {
+        NamedProvisionError { error: self, id }
+    }
+}
+
+/// A [`ProvisionError`] that names bits of the device type; see [`ProvisionError::named`].
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct NamedProvisionError {
+    error: ProvisionError,
+    id: DeviceId,
+}
+
+impl fmt::Display for NamedProvisionError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.error {
+            ProvisionError::NotOffered(features) => write!(
+                f,
+                "requested device features not offered by the function: {}",
+                features.names(self.id)
+            ),
+            ProvisionError::Missing(features) => write!(
+                f,
+                "requested device features lack {}, which a vDPA device cannot do without",
+                features.names(self.id)
+            ),
+        }
+    }
+}
+
+impl fmt::Display for ProvisionError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.named(DeviceId::new(0)).fmt(f)
+    }
+}
+
+/// The features that a new vDPA device gets, out of those that the function has `offered`: the
+/// `requested` ones, or all of them if the request names none.
+pub fn provision(
+    offered: Features,
+    requested: Option<Features>,
+) -> Result<Features, ProvisionError> {
+    let features = requested.unwrap_or(offered);
+    let unknown = features.difference(offered);
+    let missing = MANDATORY.difference(features);
+    if !unknown.is_empty() {
+        Err(ProvisionError::NotOffered(unknown))
+    } else if !missing.is_empty() {
+        Err(ProvisionError::Missing(missing))
+    } else {
+        Ok(features)
+    }
+}
+
+/// Why the features of a consumer were refused.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum AcceptError {
+    /// The consumer accepted features that it was not offered.
+    NotOffered {
+        /// The features in excess.
+        features: Features,
+        /// The type of the device, for the names of the features.
+        id: DeviceId,
+    },
+    /// The consumer did not accept features that it has to.
+    Missing(Features),
+    /// The consumer accepted network features that need a control queue, and not the control queue.
+    NeedsControlQueue(Features),
+}
+
+impl fmt::Display for AcceptError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::NotOffered { features, id } => write!(
+                f,
+                "driver accepted features that it was not offered: {}",
+                features.names(id)
+            ),
+            Self::Missing(features) => write!(
+                f,
+                "driver did not accept {}, which a vDPA device cannot do without",
+                features.names(DeviceId::new(0))
+            ),
+            Self::NeedsControlQueue(features) => write!(
+                f,
+                "driver accepted {} without CTRL_VQ",
+                features.names(DeviceId::NET)
+            ),
+        }
+    }
+}
+
+/// Checks the features that a consumer accepted (`driver`) against those that the vDPA device
+/// `offered`, for a device of type `id`.
+///
+/// The empty set passes: the vDPA core writes it before the first configuration access, and a
+/// consumer that goes no further does no harm.
+///
+/// Of the dependencies between features (virtio 1.3, 5.1.3.1) only those are enforced on which the
+/// index of the control queue depends; the others are the device's to judge at FEATURES_OK.
+pub fn accept(offered: Features, driver: Features, id: DeviceId) -> Result<(), AcceptError> {
+    if driver.is_empty() {
+        return Ok(());
+    }
+    let features = driver.difference(offered);
+    if !features.is_empty() {
+        return Err(AcceptError::NotOffered { features, id });
+    }
+    let missing = MANDATORY.difference(driver);
+    if !missing.is_empty() {
+        return Err(AcceptError::Missing(missing));
+    }
+    let multiqueue = driver.intersection(net::MQ.union(net::RSS));
+    if id == DeviceId::NET && !multiqueue.is_empty() && !driver.contains(net::CTRL_VQ) {
+        return Err(AcceptError::NeedsControlQueue(multiqueue));
+    }
+    Ok(())
+}

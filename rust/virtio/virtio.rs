@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Virtio as pure logic.
+//!
+//! Everything a device, a guest, a file descriptor or netlink hands to a vDPA parent driver enters
+//! here as untrusted numbers or bytes, and leaves as a type whose invariants hold or as an error
+//! that says in one line what was wrong. Nothing in this crate touches hardware, the kernel or an
+//! allocator, so all of it is tested on the host with `cargo test`.
+//!
+//! What is where, with the section of the Virtual I/O Device specification 1.3 that governs it:
+//!
+//! | module         | question it answers                                                | section    |
+//! |----------------|--------------------------------------------------------------------|------------|
+//! | [`features`]   | which feature bits are these, and what are they called?            | 2.2, 6     |
+//! | [`device_id`]  | which device type is this?                                         | 4.1.2, 5   |
+//! | [`policy`]     | what may be offered to, provisioned for, accepted from a consumer? | 2.2, 6     |
+//! | [`status`]     | is this write to the device status allowed?                        | 2.1, 3.1   |
+//! | [`capability`] | where in the BARs are the structures of this PCI function?         | 4.1.4      |
+//! | [`notify`]     | where is the doorbell of a queue, and may user space map it?       | 4.1.4.4    |
+//! | [`queue`]      | is this size, address or state possible, and which index is meant? | 2.7, 2.8   |
+//! | [`config`]     | how is the device configuration read without tearing?              | 2.5, 4.1.4 |
+//! | [`net`]        | what does a network device's configuration say and show?           | 5.1.4      |
+//! | [`split`]      | how does the device side of a split ring work?                     | 2.7        |
+//! | [`chain`]      | what does a descriptor chain hold?                                 | 2.7.5      |
+//! | [`memory`]     | how does the ring reach the memory of its driver?                  | 2.7.13     |
+//!
+//! # Panics
+//!
+//! None: a panic in the kernel is a crash of the host. Arithmetic is checked or wrapping, slices are
+//! reached with `get`, and the lints below turn an exception into an error. There is no `unsafe`, so
+//! the tests are Miri-clean wherever Miri is available (it is not part of Debian's toolchain).
+
+// Kbuild passes `no_std` on the command line and cargo does not.
+#![cfg_attr(not(MODULE), no_std)]
+#![forbid(unsafe_code)]
+#![deny(
+    clippy::arithmetic_side_effects,
+    clippy::as_conversions,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::integer_division,
+    clippy::panic,
+    clippy::string_slice,
+    clippy::unreachable,
+    clippy::unwrap_used
+)]
+
+pub mod capability;
+pub mod config;
+pub mod device_id;
+pub mod features;
+pub mod net;
+pub mod notify;
+pub mod policy;
+pub mod queue;
+pub mod status;
