@@ -30,9 +30,10 @@ pub fn read_stable<E>(
 }
 
 /// How the bytes of a request are divided between the configuration and zeroes; see [`clamp`].
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct Span {
-    source: Range<usize>,
+    start: usize,
+    copied: usize,
     len: usize,
 }
 
@@ -40,25 +41,25 @@ impl Span {
     /// The bytes of the configuration that exist; may be empty.
     #[must_use]
     pub fn source(&self) -> Range<usize> {
-        self.source.clone()
+        self.start..self.start.saturating_add(self.copied)
     }
 
     /// The bytes of the request that come from the configuration.
     #[must_use]
     pub fn copy(&self) -> Range<usize> {
-        0..self.source.len()
+        0..self.copied
     }
 
     /// The bytes of the request that lie behind the configuration and read as zero.
     #[must_use]
     pub fn zero(&self) -> Range<usize> {
-        self.source.len()..self.len
+        self.copied..self.len
     }
 
     /// Fills with zeroes what is not copied, and returns the part of `out` to copy to: as many bytes
     /// as [`Self::source`] has, unless `out` is shorter.
     pub fn prepare<'a>(&self, out: &'a mut [u8]) -> &'a mut [u8] {
-        let middle = self.source.len().min(out.len());
+        let middle = self.copied.min(out.len());
         let (copy, zero) = out.split_at_mut_checked(middle).unwrap_or_default();
         zero.fill(0);
         copy
@@ -74,7 +75,8 @@ pub fn clamp(offset: usize, len: usize, size: usize) -> Span {
     let start = offset.min(size);
     let end = offset.saturating_add(len).min(size);
     Span {
-        source: start..end,
+        start,
+        copied: end.saturating_sub(start),
         len,
     }
 }

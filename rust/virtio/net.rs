@@ -62,9 +62,11 @@ fn patch(offset: usize, out: &mut [u8], field: usize, value: Option<u16>) {
     let Some(value) = value else {
         return;
     };
-    for (position, byte) in (field..).zip(value.to_le_bytes()) {
-        let target = position
-            .checked_sub(offset)
+    let [low, high] = value.to_le_bytes();
+    for (distance, byte) in [(0, low), (1, high)] {
+        let target = field
+            .checked_add(distance)
+            .and_then(|position| position.checked_sub(offset))
             .and_then(|index| out.get_mut(index));
         if let Some(target) = target {
             *target = byte;

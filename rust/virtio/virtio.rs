@@ -16,6 +16,7 @@
 //! | [`policy`]     | what may be offered to, provisioned for, accepted from a consumer? | 2.2, 6     |
 //! | [`status`]     | is this write to the device status allowed?                        | 2.1, 3.1   |
 //! | [`capability`] | where in the BARs are the structures of this PCI function?         | 4.1.4      |
+//! | [`layout`]     | what is known of a structure once it is found?                     | 4.1.4      |
 //! | [`notify`]     | where is the doorbell of a queue, and may user space map it?       | 4.1.4.4    |
 //! | [`queue`]      | is this size, address or state possible, and which index is meant? | 2.7, 2.8   |
 //! | [`config`]     | how is the device configuration read without tearing?              | 2.5, 4.1.4 |
@@ -46,11 +47,15 @@
 )]
 
 pub mod capability;
+pub mod chain;
 pub mod config;
 pub mod device_id;
 pub mod features;
+pub mod layout;
+pub mod memory;
 pub mod net;
 pub mod notify;
 pub mod policy;
 pub mod queue;
+pub mod split;
 pub mod status;
