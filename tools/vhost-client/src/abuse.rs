@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Requests that must be refused, at every moment of a device's life.
+//!
+//! Each is checked three ways: the right error, nothing that can be read back has changed, and
+//! the device works afterwards.
+
+mod closing;
+mod live;
+mod negotiation;
+mod queues;
+mod space;
+mod table;
+pub mod unmapped;
+
+use anyhow::{Result, ensure};
+use nix::errno::Errno;
+
+use crate::command::Proof;
+use crate::device::{Device, feature};
+use crate::exchange::{self, BOTH, LOOP};
+use crate::ktap::Report;
+use crate::port::{Port, Setup};
+
+/// Frames that show a device works.
+const SHORT: u32 = 100;
+
+type Group = fn(&mut Report, &Proof) -> Result<()>;
+
+/// The groups, in the order they run.
+const GROUPS: [(&str, Group); 10] = [
+    ("features", negotiation::features),
+    ("status", negotiation::status),
+    ("sizes", queues::sizes),
+    ("addresses", queues::addresses),
+    ("indices", queues::indices),
+    ("config", space::run),
+    ("table", table::run),
+    ("order", queues::order),
+    ("live", live::run),
+    ("closing", closing::run),
+];
+
+/// Runs every group whose name contains `only`, each followed by a short transfer.
+pub fn run(report: &mut Report, proof: &Proof, only: Option<&str>) -> Result<()> {
+    for (name, group) in GROUPS {
+        if only.is_some_and(|only| !name.contains(only)) {
+            continue;
+        }
+        report.note(format!("group {name}"));
+        if let Err(error) = group(report, proof) {
+            report.fail(
+                format!("{name}: the group runs to its end"),
+                format!("{error:#}"),
+            );
+        }
+        report.step(format!("{name}: the device works afterwards"), works(proof));
+    }
+    Ok(())
+}
+
+/// Opens the device anew and passes a few frames.
+pub fn works(proof: &Proof) -> Result<()> {
+    let port = Port::open(&proof.device, Setup::default())?;
+    flows(port, proof)
+}
+
+/// Brings an open device up again and passes a few frames.
+pub fn works_again(device: Device, proof: &Proof) -> Result<()> {
+    flows(Port::start(device, Setup::default())?, proof)
+}
+
+fn flows(port: Port, proof: &Proof) -> Result<()> {
+    if proof.loopback {
+        exchange::verify(&mut [port], &LOOP, SHORT)?;
+    } else if let Some(peer) = &proof.peer {
+        let peer = Port::open(peer, Setup::default())?;
+        exchange::verify(&mut [port, peer], &BOTH, SHORT)?;
+    } else {
+        ensure!(port.alive()?, "the device does not run");
+    }
+    Ok(())
+}
+
+/// Opens and claims the device under test.
+pub fn claimed(proof: &Proof) -> Result<Device> {
+    let mut device = Device::open(&proof.device)?;
+    device.claim()?;
+    Ok(device)
+}
+
+/// The least a driver must accept.
+pub const LEAST: u64 = feature::VERSION_1 | feature::ACCESS_PLATFORM;
+
+/// Runs a request that must fail with one of `errors` and change nothing.
+pub fn refused<T: std::fmt::Debug>(
+    report: &mut Report,
+    device: &Device,
+    what: &str,
+    errors: &[Errno],
+    request: impl FnOnce() -> Result<T, Errno>,
+) -> Result<()> {
+    let before = device.snapshot()?;
+    let result = request();
+    let after = device.snapshot()?;
+    match result {
+        Err(errno) if errors.contains(&errno) => report.check(
+            before == after,
+            format!("{what}: {errno:?}, nothing changed"),
+            format!("before {before:?}, after {after:?}"),
+        ),
+        Err(errno) => report.check(
+            false,
+            format!("{what}: {errors:?}"),
+            format!("the error is {errno:?}"),
+        ),
+        Ok(value) => report.check(
+            false,
+            format!("{what}: {errors:?}"),
+            format!("it succeeded: {value:?}"),
+        ),
+    };
+    Ok(())
+}
+
+/// Runs a request that has no way to fail and must change nothing.
+pub fn ignored(
+    report: &mut Report,
+    device: &Device,
+    what: &str,
+    request: impl FnOnce() -> Result<(), Errno>,
+) -> Result<()> {
+    let before = device.snapshot()?;
+    let result = request();
+    let after = device.snapshot()?;
+    report.check(
+        before == after,
+        format!("{what}: nothing changed"),
+        format!("result {result:?}, before {before:?}, after {after:?}"),
+    );
+    Ok(())
+}

@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The translation table and the doorbell mappings.
+
+use anyhow::Result;
+use nix::errno::Errno;
+use nix::sys::mman::{MapFlags, ProtFlags};
+
+use super::{claimed, refused};
+use crate::command::Proof;
+use crate::device::Device;
+use crate::doorbell::Page;
+use crate::ktap::Report;
+use crate::memory;
+
+const UPDATE: u8 = 2;
+const INVALIDATE: u8 = 3;
+const READ_WRITE: u8 = 3;
+/// `VHOST_IOTLB_MSG_V2`.
+const VERSION_2: u32 = 2;
+
+/// A `struct vhost_msg_v2`.
+fn message(version: u32, kind: u8, iova: u64, size: u64, address: u64) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    bytes.extend(version.to_ne_bytes());
+    bytes.extend([0; 4]);
+    for word in [iova, size, address] {
+        bytes.extend(word.to_ne_bytes());
+    }
+    bytes.extend([READ_WRITE, kind]);
+    bytes.resize(72, 0);
+    bytes
+}
+
+fn write(device: &Device, bytes: &[u8]) -> Result<usize, Errno> {
+    device
+        .message(bytes)
+        .map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(0)))
+}
+
+/// Messages that must be refused.
+pub fn run(report: &mut Report, proof: &Proof) -> Result<()> {
+    let device = claimed(proof)?;
+    // A number for the message; what it points to is never read by this process.
+    let here = device.memory.host_address()?.addr();
+    let here = u64::try_from(here)?;
+    let free = memory::BASE + memory::SIZE;
+    let (_, last) = device.iova_range()?;
+    let fault = [Errno::EFAULT];
+    let cases = [
+        (
+            "memory mapped twice",
+            message(VERSION_2, UPDATE, memory::BASE, 0x1000, here),
+            fault,
+        ),
+        (
+            "an overlap",
+            message(VERSION_2, UPDATE, free - 0x1000, 0x2000, here),
+            fault,
+        ),
+        (
+            "memory nobody has",
+            message(VERSION_2, UPDATE, free, 0x1000, 0x1000),
+            fault,
+        ),
+        (
+            "a range that wraps",
+            message(VERSION_2, UPDATE, u64::MAX - 0xfff, 0x2000, here),
+            fault,
+        ),
+        (
+            "an unknown message",
+            message(VERSION_2, 77, free, 0x1000, here),
+            fault,
+        ),
+        (
+            "an empty range",
+            message(VERSION_2, UPDATE, free, 0, here),
+            [Errno::EINVAL],
+        ),
+        (
+            "an unknown version",
+            message(99, UPDATE, free, 0x1000, here),
+            [Errno::EINVAL],
+        ),
+        (
+            "a message cut short",
+            message(VERSION_2, UPDATE, free, 0x1000, here)[..20].to_vec(),
+            [Errno::EINVAL],
+        ),
+    ];
+    for (what, bytes, errors) in cases {
+        refused(report, &device, what, &errors, || write(&device, &bytes))?;
+    }
+    if last < u64::MAX - 0x2000 {
+        let bytes = message(VERSION_2, UPDATE, (last & !0xfff) + 0x1000, 0x1000, here);
+        refused(
+            report,
+            &device,
+            "a range beyond the aperture",
+            &fault,
+            || write(&device, &bytes),
+        )?;
+    }
+    let gone = message(VERSION_2, INVALIDATE, free, 0x1000, 0);
+    let result = write(&device, &gone);
+    report.check(
+        result.is_ok(),
+        "taking away what is not there",
+        format!("{result:?}"),
+    );
+    for round in 0..50 {
+        device.unmap(memory::BASE, memory::SIZE)?;
+        device
+            .map(memory::BASE, memory::SIZE)
+            .map_err(|error| error.context(format!("mapping again, round {round}")))?;
+    }
+    report.ok("memory is mapped and taken away 50 times");
+    doorbells(report, &device)
+}
+
+fn doorbells(report: &mut Report, device: &Device) -> Result<()> {
+    let (write, read) = (ProtFlags::PROT_WRITE, ProtFlags::PROT_READ);
+    let (shared, private) = (MapFlags::MAP_SHARED, MapFlags::MAP_PRIVATE);
+    let beyond = u16::try_from(device.queue_count()?)?;
+    let invalid = [Errno::EINVAL];
+    refused(report, device, "a private doorbell", &invalid, || {
+        Page::map_with(device, 0, 1, write, private).map(drop)
+    })?;
+    refused(report, device, "a readable doorbell", &invalid, || {
+        Page::map_with(device, 0, 1, read | write, shared).map(drop)
+    })?;
+    refused(report, device, "a doorbell of two pages", &invalid, || {
+        Page::map_with(device, 0, 2, write, shared).map(drop)
+    })?;
+    for index in [beyond, u16::MAX] {
+        // 524 is the kernel's own ENOTSUPP, which user space has no name for.
+        let errors = [Errno::EINVAL, Errno::UnknownErrno];
+        refused(
+            report,
+            device,
+            &format!("the doorbell of queue {index}"),
+            &errors,
+            || Page::map_with(device, index, 1, write, shared).map(drop),
+        )?;
+    }
+    Ok(())
+}

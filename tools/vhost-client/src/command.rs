@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The sub-commands.
+
+pub mod hold;
+pub mod info;
+pub mod queues;
+pub mod transfer;
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::{Args, Subcommand};
+
+use crate::abuse;
+use crate::fuzz;
+use crate::ktap::Report;
+use crate::port::Setup;
+
+/// Two devices that are wired to each other.
+#[derive(Args, Clone, Debug)]
+pub struct Wire {
+    /// One end, a /dev/vhost-vdpa-N
+    pub a: PathBuf,
+    /// The other end
+    pub b: PathBuf,
+}
+
+/// How a single device can be shown to work.
+#[derive(Args, Clone, Debug)]
+pub struct Proof {
+    /// The device under test, a /dev/vhost-vdpa-N
+    pub device: PathBuf,
+    /// The device at the other end of its wire
+    #[arg(long)]
+    pub peer: Option<PathBuf>,
+    /// What it sends comes back to it
+    #[arg(long, conflicts_with = "peer")]
+    pub loopback: bool,
+}
+
+/// What to do.
+#[derive(Subcommand)]
+pub enum Command {
+    /// Send numbered frames both ways and check content, order, loss and interrupts
+    Transfer {
+        #[command(flatten)]
+        wire: Wire,
+        /// Frames each way
+        #[arg(long, default_value_t = 2000)]
+        count: u32,
+        #[command(flatten)]
+        setup: Setup,
+    },
+    /// The same with the doorbell page of the device mapped
+    Doorbell {
+        #[command(flatten)]
+        wire: Wire,
+        /// Frames each way
+        #[arg(long, default_value_t = 1000)]
+        count: u32,
+    },
+    /// Enable the queues after DRIVER_OK, as QEMU does
+    LateEnable {
+        #[command(flatten)]
+        wire: Wire,
+    },
+    /// Disable one live queue and enable it again
+    Disable {
+        #[command(flatten)]
+        wire: Wire,
+    },
+    /// Send frames to a device that sends them back
+    Loopback {
+        /// A /dev/vhost-vdpa-N
+        device: PathBuf,
+        /// Frames
+        #[arg(long, default_value_t = 2000)]
+        count: u32,
+        #[command(flatten)]
+        setup: Setup,
+    },
+    /// Send requests no program should send; the device must refuse them and still work
+    Abuse {
+        #[command(flatten)]
+        proof: Proof,
+        /// Only the groups whose name contains this
+        #[arg(long)]
+        only: Option<String>,
+    },
+    /// Bring a device live with rings it cannot reach; it must recover after a reset
+    Unmapped {
+        #[command(flatten)]
+        proof: Proof,
+    },
+    /// Random legal and illegal requests; the device must work at the end
+    Fuzz {
+        #[command(flatten)]
+        proof: Proof,
+        /// Start of the random sequence: the same seed repeats the same run
+        #[arg(long)]
+        seed: u64,
+        /// Requests
+        #[arg(long, default_value_t = 5000)]
+        count: u32,
+    },
+    /// Print features, sizes and configuration as JSON
+    Info {
+        /// A /dev/vhost-vdpa-N
+        device: PathBuf,
+    },
+    /// Keep a device open until killed
+    Hold {
+        /// A /dev/vhost-vdpa-N
+        device: PathBuf,
+        /// Bring it live first
+        #[arg(long)]
+        live: bool,
+    },
+    /// Send frames both ways for some time; a device that goes away ends it without an error
+    Traffic {
+        #[command(flatten)]
+        wire: Wire,
+        /// How long
+        #[arg(long, default_value_t = 10)]
+        seconds: u64,
+    },
+    /// Wait until a live device asks for a reset, give it one, and check that it works again
+    Survive {
+        #[command(flatten)]
+        wire: Wire,
+        /// How long to wait for the event
+        #[arg(long, default_value_t = 60)]
+        seconds: u64,
+    },
+}
+
+impl Command {
+    /// Runs it. An error is a failure that left nothing more to try.
+    pub fn run(&self, report: &mut Report) -> Result<()> {
+        match self {
+            Self::Transfer { wire, count, setup } => transfer::wire(report, wire, *count, *setup),
+            Self::Doorbell { wire, count } => transfer::doorbell(report, wire, *count),
+            Self::Loopback {
+                device,
+                count,
+                setup,
+            } => transfer::loopback(report, device, *count, *setup),
+            Self::LateEnable { wire } => queues::late_enable(report, wire),
+            Self::Disable { wire } => queues::disable(report, wire),
+            Self::Abuse { proof, only } => abuse::run(report, proof, only.as_deref()),
+            Self::Unmapped { proof } => abuse::unmapped::run(report, proof),
+            Self::Fuzz { proof, seed, count } => fuzz::run(report, proof, *seed, *count),
+            Self::Info { device } => info::print(report, device),
+            Self::Hold { device, live } => hold::hold(report, device, *live),
+            Self::Traffic { wire, seconds } => hold::traffic(report, wire, *seconds),
+            Self::Survive { wire, seconds } => hold::survive(report, wire, *seconds),
+        }
+    }
+}

@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Devices in use while something happens to them. Scripts wait for the lines printed here.
+
+use std::path::Path;
+use std::thread::sleep;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+
+use super::Wire;
+use crate::device::{Device, status};
+use crate::exchange::{self, BOTH, Goal};
+use crate::ktap::Report;
+use crate::port::{Port, Setup};
+use crate::wait;
+
+/// Keeps the device open, live if wanted, until this process is killed.
+pub fn hold(report: &mut Report, path: &Path, live: bool) -> Result<()> {
+    let mut device = Device::open(path)?;
+    let _held = if live {
+        device.claim()?;
+        Some(Port::start(device, Setup::default())?)
+    } else {
+        // Dropped, and with it closed, only when the process ends.
+        std::mem::forget(device);
+        None
+    };
+    report.note(if live { "holding live" } else { "holding open" });
+    loop {
+        sleep(Duration::from_secs(3600));
+    }
+}
+
+/// Sends both ways for `seconds`; ends early, and well, when a device goes away.
+pub fn traffic(report: &mut Report, wire: &Wire, seconds: u64) -> Result<()> {
+    let setup = Setup::default();
+    let mut ports = [Port::open(&wire.a, setup)?, Port::open(&wire.b, setup)?];
+    exchange::verify(&mut ports, &BOTH, 50)?;
+    report.note("traffic flows");
+    let goal = Goal::Time(Duration::from_secs(seconds));
+    let outcome = exchange::run(&mut ports, &BOTH, goal, |_, _| Ok(()))?;
+    for (way, tally) in outcome.tallies.iter().enumerate() {
+        report.note(format!(
+            "way {way}: sent {}, received {}",
+            tally.sent, tally.received
+        ));
+    }
+    let end = if outcome.gone {
+        "a device went away"
+    } else {
+        "the time is over"
+    };
+    report.ok(format!("traffic ended: {end}"));
+    Ok(())
+}
+
+/// Waits until device A shows NEEDS_RESET and announces it, resets it and checks that it works.
+pub fn survive(report: &mut Report, wire: &Wire, seconds: u64) -> Result<()> {
+    let setup = Setup::default();
+    let mut ports = [Port::open(&wire.a, setup)?, Port::open(&wire.b, setup)?];
+    exchange::verify(&mut ports, &BOTH, 50)?;
+    // An announcement of the link's state may be waiting: only a later one counts.
+    while ports[0].config_call.read().is_ok() {}
+    report.note("traffic flows");
+    let limit = Duration::from_secs(seconds);
+    let interrupted = wait::any(&[&ports[0].config_call], limit)?;
+    report.check(
+        interrupted,
+        "a configuration interrupt announces the reset",
+        format!("none within {seconds} s"),
+    );
+    let seen = wait::until("NEEDS_RESET", || {
+        Ok(ports[0].device.status()? & status::NEEDS_RESET != 0)
+    });
+    report.step("the status shows NEEDS_RESET", seen);
+    let shown = ports[0].device.status()?;
+    report.check(
+        shown & status::DRIVER_OK != 0,
+        "the driver's own bits are still shown",
+        format!("status {shown:#x}"),
+    );
+    // Kicks to a device in this state go nowhere and must not hurt.
+    for pair in &ports[0].pairs {
+        pair.transmit.ring_doorbell()?;
+        pair.receive.ring_doorbell()?;
+    }
+    let [a, b] = ports;
+    let revived: Result<_> = (|| {
+        let mut ports = [Port::start(a.stop()?, setup)?, b];
+        let outcome = exchange::verify(&mut ports, &BOTH, 300)?;
+        ensure!(!outcome.gone);
+        Ok(())
+    })();
+    report.step("after a reset frames flow again", revived);
+    Ok(())
+}

@@ -1,0 +1,323 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! One open vhost-vdpa device and its ordinary life.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail, ensure};
+use nix::errno::Errno;
+use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
+use vhost::vdpa::VhostVdpa;
+use vhost::vhost_kern::VhostKernFeatures;
+use vhost::vhost_kern::vdpa::VhostKernVdpa;
+use vhost::{VhostBackend, VringConfigData};
+use vm_memory::GuestMemoryMmap;
+use vmm_sys_util::eventfd::EventFd;
+
+use crate::ioctl::{self, ARGUMENT, Argument};
+use crate::memory::{self, Memory};
+use crate::ring::Areas;
+
+/// Feature bits by number (virtio 1.3, 5.1.3 and 6).
+pub mod feature {
+    /// The maximal MTU is in the configuration space.
+    pub const MTU: u64 = 1 << 3;
+    /// The hardware address is in the configuration space.
+    pub const MAC: u64 = 1 << 5;
+    /// The link state is in the configuration space.
+    pub const STATUS: u64 = 1 << 16;
+    /// There is a control queue.
+    pub const CTRL_VQ: u64 = 1 << 17;
+    /// There are several queue pairs.
+    pub const MQ: u64 = 1 << 22;
+    /// Event indices instead of flags.
+    pub const EVENT_IDX: u64 = 1 << 29;
+    /// Not a legacy device.
+    pub const VERSION_1: u64 = 1 << 32;
+    /// The device reaches memory through the IOMMU.
+    pub const ACCESS_PLATFORM: u64 = 1 << 33;
+    /// Packed rings.
+    pub const RING_PACKED: u64 = 1 << 34;
+}
+
+/// Device status bits (virtio 1.3, 2.1).
+pub mod status {
+    /// The device was seen.
+    pub const ACKNOWLEDGE: u8 = 1;
+    /// There is a driver for it.
+    pub const DRIVER: u8 = 2;
+    /// The driver is ready.
+    pub const DRIVER_OK: u8 = 4;
+    /// Features are negotiated.
+    pub const FEATURES_OK: u8 = 8;
+    /// The device gave up until it is reset.
+    pub const NEEDS_RESET: u8 = 64;
+    /// The driver gave up.
+    pub const FAILED: u8 = 128;
+}
+
+/// What can be read back of a device: compared to see that a refused request changed nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    features: u64,
+    status: u8,
+    config: Vec<u8>,
+    limit: u16,
+    sizes: Vec<Option<u32>>,
+}
+
+/// An open `/dev/vhost-vdpa-N`.
+pub struct Device {
+    path: PathBuf,
+    kern: VhostKernVdpa<Arc<GuestMemoryMmap>>,
+    /// Second descriptor of the same open file: messages to the translation table go through it.
+    file: File,
+    /// The memory that [`Device::claim`] maps.
+    pub memory: Memory,
+}
+
+impl AsRawFd for Device {
+    fn as_raw_fd(&self) -> RawFd {
+        self.kern.as_raw_fd()
+    }
+}
+
+impl AsFd for Device {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+impl Device {
+    /// Opens the device and nothing else.
+    pub fn open(path: &Path) -> Result<Self> {
+        let memory = Memory::new()?;
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(path)
+            .with_context(|| format!("cannot open {}", path.display()))?;
+        let kern = VhostKernVdpa::with(file.try_clone()?, memory.space(), 0);
+        let device = Self {
+            path: path.to_owned(),
+            kern,
+            file,
+            memory,
+        };
+        let size = device.config_size()?;
+        ensure!(
+            usize::try_from(size)? < ARGUMENT / 2,
+            "a configuration space of {size} bytes is not credible"
+        );
+        Ok(device)
+    }
+
+    /// Becomes the owner and maps [`Device::memory`].
+    pub fn claim(&mut self) -> Result<()> {
+        // Every page is pinned and counted against this limit, once for each device.
+        setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY)
+            .context("cannot lift the limit of locked memory: run as root")?;
+        self.kern.set_owner().context("VHOST_SET_OWNER")?;
+        let offered = self.kern.get_backend_features()?;
+        // Bit 1 is VHOST_BACKEND_F_IOTLB_MSG_V2.
+        ensure!(
+            offered & 2 != 0,
+            "backend features {offered:#x} lack messages of version 2"
+        );
+        self.kern.set_backend_features(2)?;
+        self.map(memory::BASE, memory::SIZE)
+    }
+
+    /// Lets the device reach a part of the memory.
+    pub fn map(&self, iova: u64, size: u64) -> Result<()> {
+        let offset = usize::try_from(iova - memory::BASE)?;
+        let start = self.memory.host_address()?.wrapping_add(offset);
+        self.kern
+            .dma_map(iova, size, start, false)
+            .with_context(|| format!("cannot map {size:#x} bytes at {iova:#x}"))
+    }
+
+    /// Takes a part of the memory away from the device.
+    pub fn unmap(&self, iova: u64, size: u64) -> Result<()> {
+        Ok(self.kern.dma_unmap(iova, size)?)
+    }
+
+    /// Where the device is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Writes a raw message to the translation table.
+    pub fn message(&self, bytes: &[u8]) -> Result<usize, std::io::Error> {
+        (&self.file).write(bytes)
+    }
+
+    /// What class of device it is.
+    pub fn device_id(&self) -> Result<u32> {
+        Ok(self.kern.get_device_id()?)
+    }
+
+    /// The features on offer.
+    pub fn features(&self) -> Result<u64> {
+        Ok(self.kern.get_features()?)
+    }
+
+    /// Negotiates exactly `features`.
+    pub fn set_features(&self, features: u64) -> Result<()> {
+        self.kern
+            .set_features(features)
+            .with_context(|| format!("VHOST_SET_FEATURES {features:#x}"))
+    }
+
+    /// The device status.
+    pub fn status(&self) -> Result<u8> {
+        Ok(self.kern.get_status()?)
+    }
+
+    /// Adds bits to the status and checks that they are shown.
+    pub fn add_status(&self, bits: u8) -> Result<()> {
+        let wanted = self.status()? | bits;
+        self.kern.set_status(wanted)?;
+        let shown = self.status()?;
+        ensure!(
+            shown == wanted,
+            "the status is {shown:#x} after {wanted:#x} was set"
+        );
+        Ok(())
+    }
+
+    /// Resets the device.
+    pub fn reset(&self) -> Result<()> {
+        self.kern.set_status(0).context("reset")?;
+        let shown = self.status()?;
+        ensure!(shown == 0, "the status is {shown:#x} after a reset");
+        Ok(())
+    }
+
+    /// Reset, then everything up to FEATURES_OK.
+    pub fn negotiate(&self, features: u64) -> Result<()> {
+        self.reset()?;
+        self.add_status(status::ACKNOWLEDGE)?;
+        self.add_status(status::DRIVER)?;
+        self.set_features(features)?;
+        self.add_status(status::FEATURES_OK)
+    }
+
+    /// Bytes of the configuration space.
+    pub fn config_size(&self) -> Result<u32> {
+        Ok(self.kern.get_config_size()?)
+    }
+
+    /// The whole configuration space.
+    pub fn config(&self) -> Result<Vec<u8>> {
+        let mut bytes = vec![0; usize::try_from(self.config_size()?)?];
+        if !bytes.is_empty() {
+            self.kern.get_config(0, &mut bytes)?;
+        }
+        Ok(bytes)
+    }
+
+    /// A 16-bit word of the configuration space.
+    pub fn config16(&self, offset: usize) -> Result<u16> {
+        let config = self.config()?;
+        let Some(&[low, high]) = config.get(offset..offset + 2) else {
+            bail!(
+                "no word at {offset} in {} bytes of configuration",
+                config.len()
+            );
+        };
+        Ok(u16::from_le_bytes([low, high]))
+    }
+
+    /// The largest queue size over all queues.
+    pub fn queue_limit(&self) -> Result<u16> {
+        Ok(self.kern.get_vring_num()?)
+    }
+
+    /// The number of queues.
+    pub fn queue_count(&self) -> Result<u32> {
+        Ok(self.kern.get_vqs_count()?)
+    }
+
+    /// The largest size of one queue, if the device tells.
+    pub fn queue_size(&self, index: u32) -> Option<u32> {
+        ioctl::state(self, ioctl::VHOST_VDPA_GET_VRING_SIZE(), index, 0).ok()
+    }
+
+    /// The I/O virtual addresses the device can be given.
+    pub fn iova_range(&self) -> Result<(u64, u64)> {
+        let range = self.kern.get_iova_range()?;
+        Ok((range.first, range.last))
+    }
+
+    /// What the kernel's vhost-vdpa can do for this device.
+    pub fn backend_features(&self) -> Result<u64> {
+        Ok(self.kern.get_backend_features()?)
+    }
+
+    /// Configures a queue, all but enabling it.
+    pub fn set_queue(&self, index: u16, size: u16, areas: Areas, packed: bool) -> Result<()> {
+        let queue = usize::from(index);
+        self.kern
+            .set_vring_num(queue, size)
+            .with_context(|| format!("size of queue {index}"))?;
+        // A packed ring starts with both wrap counters at 1.
+        let base = if packed { 0x8000_8000 } else { 0 };
+        ioctl::state(self, ioctl::VHOST_SET_VRING_BASE(), index.into(), base)
+            .with_context(|| format!("base of queue {index}"))?;
+        let data = VringConfigData {
+            queue_max_size: size,
+            queue_size: size,
+            flags: 0,
+            desc_table_addr: areas.descriptors,
+            used_ring_addr: areas.device,
+            avail_ring_addr: areas.driver,
+            log_addr: None,
+        };
+        self.kern
+            .set_vring_addr(queue, &data)
+            .with_context(|| format!("addresses of queue {index}"))
+    }
+
+    /// Sets the event that announces completions.
+    pub fn set_call(&self, index: u16, event: &EventFd) -> Result<()> {
+        Ok(self.kern.set_vring_call(index.into(), event)?)
+    }
+
+    /// Sets the event that notifies the device.
+    pub fn set_kick(&self, index: u16, event: &EventFd) -> Result<()> {
+        Ok(self.kern.set_vring_kick(index.into(), event)?)
+    }
+
+    /// Sets the event that announces changes of configuration and status.
+    pub fn set_config_call(&self, event: &EventFd) -> Result<()> {
+        Ok(self.kern.set_config_call(event)?)
+    }
+
+    /// Starts or stops one queue.
+    pub fn enable(&self, index: u16, on: bool) -> Result<()> {
+        Ok(self.kern.set_vring_enable(index.into(), on)?)
+    }
+
+    /// Everything that can be read back.
+    pub fn snapshot(&self) -> Result<Snapshot> {
+        let queues = self.queue_count()?;
+        Ok(Snapshot {
+            features: self.features()?,
+            status: self.status()?,
+            config: self.config()?,
+            limit: self.queue_limit()?,
+            sizes: (0..queues).map(|index| self.queue_size(index)).collect(),
+        })
+    }
+
+    /// Sets the status to exactly `value` with no check of what comes of it.
+    pub fn raw_status(&self, value: u8) -> Result<(), Errno> {
+        let mut argument = Argument::bytes(&[value]);
+        ioctl::send(self, ioctl::VHOST_VDPA_SET_STATUS(), &mut argument)
+    }
+}

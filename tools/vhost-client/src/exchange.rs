@@ -1,0 +1,252 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Sends numbered frames between ports and accounts for every one of them.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::frame::{self, Tag};
+use crate::port::Port;
+use crate::wait::{self, PATIENCE};
+
+/// Frames of one direction that may be on their way: less than a receive queue holds, so that a
+/// lost frame is a fault and not an overrun.
+const WINDOW: u32 = 64;
+/// Flows per queue pair.
+const FLOWS: u16 = 4;
+
+/// One direction.
+#[derive(Clone, Copy, Debug)]
+pub struct Direction {
+    /// The sending port.
+    pub from: usize,
+    /// The receiving port.
+    pub to: usize,
+}
+
+/// Both directions between two ports.
+pub const BOTH: [Direction; 2] = [Direction { from: 0, to: 1 }, Direction { from: 1, to: 0 }];
+/// A port that hears itself.
+pub const LOOP: [Direction; 1] = [Direction { from: 0, to: 0 }];
+
+/// What became of one direction.
+#[derive(Clone, Debug, Default)]
+pub struct Tally {
+    /// Frames handed to the device.
+    pub sent: u32,
+    /// Frames that arrived intact.
+    pub received: u32,
+    /// Frames that overtook an earlier one of their flow.
+    pub reordered: u32,
+    /// Receive queues that frames arrived on.
+    pub queues: Vec<bool>,
+    /// Frames given up because the receiver was switched off meanwhile.
+    pub forgiven: u32,
+    /// Next expected number, by flow.
+    next: HashMap<u16, u32>,
+}
+
+impl Tally {
+    /// Frames on their way.
+    fn outstanding(&self) -> u32 {
+        self.sent
+            .saturating_sub(self.received)
+            .saturating_sub(self.forgiven)
+    }
+}
+
+/// When to stop.
+#[derive(Clone, Copy, Debug)]
+pub enum Goal {
+    /// So many frames each way; a standstill is an error.
+    Frames(u32),
+    /// So long; a device that goes away ends it early.
+    Time(Duration),
+}
+
+/// How an exchange ended.
+#[derive(Debug)]
+pub struct Outcome {
+    /// One tally for each direction.
+    pub tallies: Vec<Tally>,
+    /// Whether a device stopped working.
+    pub gone: bool,
+    run: u16,
+}
+
+/// Runs traffic in the given directions until the goal. Completions are looked at only when the
+/// queue's event has fired: an interrupt that does not arrive stops the run.
+pub fn run(
+    ports: &mut [Port],
+    directions: &[Direction],
+    goal: Goal,
+    mut on_tick: impl FnMut(&mut [Port], u32) -> Result<()>,
+) -> Result<Outcome> {
+    let mut outcome = Outcome {
+        tallies: vec![Tally::default(); directions.len()],
+        gone: false,
+        run: fastrand::u16(..),
+    };
+    for port in ports.iter_mut() {
+        rearm(port)?;
+    }
+    let start = Instant::now();
+    let mut progress = Instant::now();
+    let mut ticks = 0;
+    loop {
+        let want = match goal {
+            Goal::Frames(count) => count,
+            Goal::Time(limit) if start.elapsed() < limit => u32::MAX,
+            Goal::Time(_) => return Ok(outcome),
+        };
+        for (tally, direction) in outcome.tallies.iter_mut().zip(directions) {
+            send(ports, *direction, tally, outcome.run, want)?;
+        }
+        if outcome.tallies.iter().all(|tally| tally.received >= want) {
+            return Ok(outcome);
+        }
+        let moved = collect(ports, directions, &mut outcome)?;
+        ticks += 1;
+        on_tick(ports, ticks)?;
+        if moved {
+            progress = Instant::now();
+        } else if let Goal::Time(_) = goal {
+            for port in ports.iter() {
+                if !port.alive().unwrap_or(false) {
+                    outcome.gone = true;
+                    return Ok(outcome);
+                }
+            }
+            for tally in &mut outcome.tallies {
+                tally.forgiven += tally.outstanding();
+            }
+        } else if progress.elapsed() > PATIENCE {
+            bail!("{}", standstill(ports, &outcome));
+        }
+    }
+}
+
+/// Runs `count` frames in each direction and checks that all arrived, intact and in order.
+pub fn verify(ports: &mut [Port], directions: &[Direction], count: u32) -> Result<Outcome> {
+    let outcome = run(ports, directions, Goal::Frames(count), |_, _| Ok(()))?;
+    for (tally, direction) in outcome.tallies.iter().zip(directions) {
+        ensure!(
+            tally.received == count && tally.reordered == 0,
+            "{direction:?}: {} of {count} arrived, {} out of order",
+            tally.received,
+            tally.reordered
+        );
+    }
+    Ok(outcome)
+}
+
+/// Sends what the window allows of the frames up to number `want`.
+fn send(ports: &mut [Port], way: Direction, tally: &mut Tally, run: u16, want: u32) -> Result<()> {
+    let destination = ports.get(way.to).context("no such port")?.address;
+    let port = ports.get_mut(way.from).context("no such port")?;
+    let pairs = u16::try_from(port.pairs.len())?;
+    let flows = pairs * FLOWS;
+    while tally.sent < want && tally.outstanding() < WINDOW {
+        let flow = u16::try_from(tally.sent % u32::from(flows))?;
+        let tag = Tag {
+            run,
+            flow,
+            number: tally.sent,
+        };
+        let toward = u8::from(way.from > way.to);
+        let frame = frame::build(tag, port.address, destination, toward);
+        if !port.send(usize::from(flow % pairs), &frame)? {
+            break;
+        }
+        tally.sent += 1;
+    }
+    for pair in &mut port.pairs {
+        pair.transmit.publish()?;
+    }
+    Ok(())
+}
+
+/// Waits for interrupts and takes what they announce; says whether a frame of ours moved.
+fn collect(ports: &mut [Port], directions: &[Direction], outcome: &mut Outcome) -> Result<bool> {
+    let events: Vec<_> = ports
+        .iter()
+        .flat_map(|port| &port.pairs)
+        .flat_map(|pair| [&pair.receive.call, &pair.transmit.call])
+        .collect();
+    wait::any(&events, Duration::from_millis(200))?;
+    let mut moved = false;
+    for (index, port) in ports.iter_mut().enumerate() {
+        for pair in 0..port.pairs.len() {
+            if port.pairs[pair].transmit.interrupted() {
+                moved |= port.reap(pair)? > 0;
+            }
+            if !port.pairs[pair].receive.interrupted() {
+                continue;
+            }
+            let tags = port.receive(pair)?;
+            let Some(way) = directions.iter().position(|way| way.to == index) else {
+                continue;
+            };
+            let tally = &mut outcome.tallies[way];
+            tally.queues.resize(port.pairs.len(), false);
+            for tag in tags.into_iter().filter(|tag| tag.run == outcome.run) {
+                moved = true;
+                account(tally, tag);
+                tally.queues[pair] = true;
+            }
+        }
+    }
+    Ok(moved)
+}
+
+fn account(tally: &mut Tally, tag: Tag) {
+    let next = tally.next.entry(tag.flow).or_insert(0);
+    if tag.number < *next {
+        tally.reordered += 1;
+    } else {
+        *next = tag.number + 1;
+        tally.received += 1;
+    }
+}
+
+/// Takes completions that were announced before anyone waited.
+fn rearm(port: &mut Port) -> Result<()> {
+    for pair in 0..port.pairs.len() {
+        port.pairs[pair].receive.interrupted();
+        port.pairs[pair].transmit.interrupted();
+        port.receive(pair)?;
+        port.reap(pair)?;
+    }
+    Ok(())
+}
+
+/// Says what is stuck: nothing came, or it came without an interrupt.
+fn standstill(ports: &mut [Port], outcome: &Outcome) -> String {
+    let mut text = String::from("no progress");
+    for (way, tally) in outcome.tallies.iter().enumerate() {
+        text += &format!(
+            ", way {way}: sent {}, received {}",
+            tally.sent, tally.received
+        );
+    }
+    for port in ports {
+        let path = port.device.path().display().to_string();
+        match port.device.status() {
+            Ok(status) => text += &format!(", {path}: status {status:#x}"),
+            Err(error) => text += &format!(", {path}: {error:#}"),
+        }
+        for pair in &mut port.pairs {
+            for queue in [&mut pair.receive, &mut pair.transmit] {
+                if let Ok(Some(_)) = queue.ring.take() {
+                    text += &format!(
+                        ", queue {} has completions without an interrupt",
+                        queue.index
+                    );
+                }
+            }
+        }
+    }
+    text
+}

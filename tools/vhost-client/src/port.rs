@@ -1,0 +1,379 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A network device with its queues running: what a guest's driver would be.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::Args;
+use nix::sys::eventfd::EfdFlags;
+use vmm_sys_util::eventfd::EventFd;
+
+use crate::device::{Device, feature, status};
+use crate::doorbell::{Doorbell, Page};
+use crate::frame;
+use crate::ring::{self, Buffer, Ring, Used};
+
+/// Bytes of one buffer: header and the longest frame fit.
+const BUFFER: u32 = 2048;
+/// Class and command of "use this many queue pairs" (virtio 1.3, 5.1.6.5.6).
+const MQ_PAIRS_SET: [u8; 2] = [4, 0];
+
+/// How a port is set up.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct Setup {
+    /// Queue pairs to use; more than one needs the device's MQ feature
+    #[arg(long = "queues", default_value_t = 1)]
+    pub pairs: u16,
+    /// Use packed rings
+    #[arg(long)]
+    pub packed: bool,
+    /// Use event indices
+    #[arg(long)]
+    pub event_index: bool,
+    /// Descriptors of each queue
+    #[arg(long, default_value_t = 256)]
+    pub size: u16,
+    /// Map the doorbells instead of writing to events
+    #[arg(skip)]
+    pub doorbell: bool,
+    /// Enable the queues after DRIVER_OK
+    #[arg(skip)]
+    pub late: bool,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self {
+            pairs: 1,
+            packed: false,
+            event_index: false,
+            size: 256,
+            doorbell: false,
+            late: false,
+        }
+    }
+}
+
+/// A virtqueue in use.
+pub struct Queue {
+    /// Its number in the device.
+    pub index: u16,
+    /// The driver side of the ring.
+    pub ring: Box<dyn Ring>,
+    /// Announces completions.
+    pub call: EventFd,
+    /// How often it did.
+    pub interrupts: u64,
+    doorbell: Doorbell,
+    /// Addresses of the buffers, by token.
+    slots: Vec<u64>,
+    /// Tokens that are free.
+    idle: Vec<u32>,
+}
+
+impl Queue {
+    fn new(device: &Device, index: u16, setup: Setup, features: u64) -> Result<Self> {
+        let limit = device.queue_size(index.into()).unwrap_or(256);
+        let size = setup.size.min(u16::try_from(limit).unwrap_or(u16::MAX));
+        let packed = features & feature::RING_PACKED != 0;
+        let event_index = features & feature::EVENT_IDX != 0;
+        let ring = ring::new(&device.memory, size, packed, event_index)?;
+        let flags = EfdFlags::EFD_NONBLOCK.bits();
+        let call = EventFd::new(flags)?;
+        device.set_queue(index, size, ring.areas(), packed)?;
+        device.set_call(index, &call)?;
+        let doorbell = if setup.doorbell {
+            let page = Page::map(device, index)
+                .with_context(|| format!("cannot map the doorbell of queue {index}"))?;
+            Doorbell::Page(page)
+        } else {
+            let kick = EventFd::new(flags)?;
+            device.set_kick(index, &kick)?;
+            Doorbell::Event(kick)
+        };
+        let slots = (0..size)
+            .map(|_| device.memory.allocate(BUFFER.into(), 64))
+            .collect::<Result<_>>()?;
+        Ok(Self {
+            index,
+            ring,
+            call,
+            interrupts: 0,
+            doorbell,
+            slots,
+            idle: (0..size.into()).rev().collect(),
+        })
+    }
+
+    /// Takes the announcement of completions, if there is one.
+    pub fn interrupted(&mut self) -> bool {
+        match self.call.read() {
+            Ok(count) => {
+                self.interrupts += count;
+                true
+            }
+            Err(_) => false,
+        }
+    }
+
+    /// Shows the device what was added and rings the doorbell if it wants that.
+    pub fn publish(&mut self) -> Result<()> {
+        if self.ring.publish()? {
+            self.doorbell.ring(self.index)?;
+        }
+        Ok(())
+    }
+
+    /// Rings the doorbell although nothing is new.
+    pub fn ring_doorbell(&self) -> Result<()> {
+        self.doorbell.ring(self.index)
+    }
+
+    /// Starts the ring over in its old place, as a queue that was reset expects it.
+    pub fn restart(&mut self) -> Result<()> {
+        self.idle.extend(self.ring.restart()?);
+        Ok(())
+    }
+
+    fn slot(&self, token: u32) -> Result<u64> {
+        usize::try_from(token)
+            .ok()
+            .and_then(|token| self.slots.get(token).copied())
+            .with_context(|| format!("no buffer {token}"))
+    }
+}
+
+/// A pair of queues.
+pub struct Pair {
+    /// Where frames arrive.
+    pub receive: Queue,
+    /// Where frames leave.
+    pub transmit: Queue,
+}
+
+/// A running network device.
+pub struct Port {
+    /// The device.
+    pub device: Device,
+    /// Announces changes of configuration and status.
+    pub config_call: EventFd,
+    /// The negotiated features.
+    pub features: u64,
+    /// The queue pairs in use.
+    pub pairs: Vec<Pair>,
+    /// Its hardware address.
+    pub address: [u8; 6],
+    control: Option<Queue>,
+}
+
+impl Port {
+    /// Opens a device and brings it up.
+    pub fn open(path: &Path, setup: Setup) -> Result<Self> {
+        let mut device = Device::open(path)?;
+        device.claim()?;
+        Self::start(device, setup).with_context(|| format!("bringing up {}", path.display()))
+    }
+
+    /// Brings up a device that is open and owned, from whatever state it is in.
+    pub fn start(device: Device, setup: Setup) -> Result<Self> {
+        ensure!(device.device_id()? == 1, "not a network device");
+        ensure!(setup.pairs >= 1, "no queue pair");
+        device.memory.clear()?;
+        let features = Self::choose(&device, setup)?;
+        device.negotiate(features)?;
+        let config_call = EventFd::new(EfdFlags::EFD_NONBLOCK.bits())?;
+        device.set_config_call(&config_call)?;
+        let mut pairs = Vec::new();
+        for pair in 0..setup.pairs {
+            pairs.push(Pair {
+                receive: Queue::new(&device, 2 * pair, setup, features)?,
+                transmit: Queue::new(&device, 2 * pair + 1, setup, features)?,
+            });
+        }
+        let control = if features & feature::MQ != 0 {
+            // With MQ the control queue comes after all the pairs there could be.
+            let index = 2 * device.config16(8)?;
+            let small = Setup { size: 16, ..setup };
+            Some(Queue::new(&device, index, small, features)?)
+        } else {
+            None
+        };
+        let mut address = [0x02, 0, 0, 0, 0, 0x77];
+        if features & feature::MAC != 0 {
+            let config = device.config()?;
+            address.copy_from_slice(config.get(..6).context("no room for the address")?);
+        }
+        let mut port = Self {
+            device,
+            config_call,
+            features,
+            pairs,
+            address,
+            control,
+        };
+        if !setup.late {
+            port.enable_all(true)?;
+        }
+        port.device.add_status(status::DRIVER_OK)?;
+        if setup.late {
+            port.enable_all(true)?;
+        }
+        port.fill()?;
+        if setup.pairs > 1 {
+            port.set_pairs(setup.pairs)?;
+        }
+        Ok(port)
+    }
+
+    /// The features to negotiate out of those on offer.
+    fn choose(device: &Device, setup: Setup) -> Result<u64> {
+        let offered = device.features()?;
+        let mut needed = feature::VERSION_1 | feature::ACCESS_PLATFORM;
+        if setup.packed {
+            needed |= feature::RING_PACKED;
+        }
+        if setup.event_index {
+            needed |= feature::EVENT_IDX;
+        }
+        if setup.pairs > 1 {
+            needed |= feature::MQ | feature::CTRL_VQ;
+        }
+        let missing = needed & !offered;
+        ensure!(
+            missing == 0,
+            "the device does not offer the features {missing:#x}"
+        );
+        Ok(needed | (offered & (feature::MAC | feature::MTU | feature::STATUS)))
+    }
+
+    /// Enables or disables every queue.
+    pub fn enable_all(&mut self, on: bool) -> Result<()> {
+        for pair in &self.pairs {
+            self.device.enable(pair.receive.index, on)?;
+            self.device.enable(pair.transmit.index, on)?;
+        }
+        if let Some(control) = &self.control {
+            self.device.enable(control.index, on)?;
+        }
+        Ok(())
+    }
+
+    /// Gives every free receive buffer to the device.
+    pub fn fill(&mut self) -> Result<()> {
+        for pair in &mut self.pairs {
+            let queue = &mut pair.receive;
+            while let Some(token) = queue.idle.pop() {
+                let address = queue.slot(token)?;
+                let buffer = Buffer {
+                    address,
+                    length: BUFFER,
+                    writable: true,
+                };
+                queue.ring.add(&[buffer], token)?;
+            }
+            queue.publish()?;
+        }
+        Ok(())
+    }
+
+    /// Sends a frame (with its header) on a pair, if a buffer is free; the doorbell is not rung.
+    pub fn send(&mut self, pair: usize, frame: &[u8]) -> Result<bool> {
+        let queue = &mut self.pairs.get_mut(pair).context("no such pair")?.transmit;
+        let Some(token) = queue.idle.pop() else {
+            return Ok(false);
+        };
+        let address = queue.slot(token)?;
+        self.device.memory.write(address, frame)?;
+        let buffer = Buffer {
+            address,
+            length: u32::try_from(frame.len())?,
+            writable: false,
+        };
+        queue.ring.add(&[buffer], token)?;
+        Ok(true)
+    }
+
+    /// Takes back what was sent; gives the number of frames.
+    pub fn reap(&mut self, pair: usize) -> Result<u32> {
+        let queue = &mut self.pairs.get_mut(pair).context("no such pair")?.transmit;
+        let mut count = 0;
+        loop {
+            while let Some(Used { token, .. }) = queue.ring.take()? {
+                queue.idle.push(token);
+                count += 1;
+            }
+            if !queue.ring.rearm()? {
+                return Ok(count);
+            }
+        }
+    }
+
+    /// Takes the frames that arrived, ours and not damaged; gives the buffers back.
+    pub fn receive(&mut self, pair: usize) -> Result<Vec<frame::Tag>> {
+        let memory = self.device.memory.clone();
+        let queue = &mut self.pairs.get_mut(pair).context("no such pair")?.receive;
+        let mut tags = Vec::new();
+        loop {
+            while let Some(Used { token, written }) = queue.ring.take()? {
+                ensure!(written <= BUFFER, "{written} bytes in a buffer of {BUFFER}");
+                let mut bytes = vec![0; usize::try_from(written)?];
+                memory.read(queue.slot(token)?, &mut bytes)?;
+                queue.idle.push(token);
+                tags.extend(frame::check(&bytes)?);
+            }
+            if !queue.ring.rearm()? {
+                break;
+            }
+        }
+        self.fill()?;
+        Ok(tags)
+    }
+
+    /// Tells the device how many pairs are in use, through the control queue.
+    pub fn set_pairs(&mut self, pairs: u16) -> Result<()> {
+        let Some(control) = &mut self.control else {
+            bail!("there is no control queue");
+        };
+        let command = control.slot(0)?;
+        let answer = command + 1024;
+        let mut bytes = MQ_PAIRS_SET.to_vec();
+        bytes.extend(pairs.to_le_bytes());
+        self.device.memory.write(command, &bytes)?;
+        self.device.memory.write(answer, &[0xff])?;
+        let piece = |address, length, writable| Buffer {
+            address,
+            length,
+            writable,
+        };
+        let chain = [
+            piece(command, 2, false),
+            piece(command + 2, 2, false),
+            piece(answer, 1, true),
+        ];
+        control.ring.add(&chain, 0)?;
+        control.publish()?;
+        crate::wait::until("an answer of the control queue", || {
+            Ok(control.ring.take()?.is_some())
+        })?;
+        let mut answered = [0xff];
+        self.device.memory.read(answer, &mut answered)?;
+        ensure!(
+            answered == [0],
+            "the device refused {pairs} pairs: answer {answered:?}"
+        );
+        Ok(())
+    }
+
+    /// Whether the device is still running.
+    pub fn alive(&self) -> Result<bool> {
+        let shown = self.device.status()?;
+        Ok(shown & (status::DRIVER_OK | status::NEEDS_RESET) == status::DRIVER_OK)
+    }
+
+    /// Stops the device and hands it back, still open and owned.
+    pub fn stop(self) -> Result<Device> {
+        self.device.reset()?;
+        Ok(self.device)
+    }
+}
