@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What is offered, provisioned and accepted.
+
+use proptest::prelude::*;
+use virtio::device_id::DeviceId;
+use virtio::features::net;
+use virtio::features::Features;
+use virtio::policy;
+use virtio::policy::AcceptError;
+use virtio::policy::ProvisionError;
+
+/// The transport bits that pass, written down a second time.
+const PASSED: [u32; 7] = [28, 29, 32, 33, 34, 35, 36];
+
+const BASE: Features = Features::VERSION_1.union(Features::ACCESS_PLATFORM);
+
+fn any_features() -> impl Strategy<Value = Features> {
+    any::<u64>().prop_map(Features::from_bits)
+}
+
+#[test]
+fn offered_bit_by_bit() {
+    for id in [DeviceId::NET, DeviceId::BLOCK, DeviceId::new(60)] {
+        for bit in 0..64 {
+            let one = Features::bit(bit);
+            let device_type = bit <= 23 || bit >= 50;
+            let passes = device_type || PASSED.contains(&bit);
+            assert_eq!(policy::offered(one, id) == one, passes, "bit {bit} of {id}");
+            assert_eq!(policy::offered(one, id).is_empty(), !passes, "bit {bit}");
+        }
+    }
+}
+
+#[test]
+fn the_parent_keeps_ring_reset_for_itself() {
+    let all = Features::from_bits(u64::MAX);
+    assert_eq!(policy::hardware_only(all), Features::RING_RESET);
+    assert!(policy::hardware_only(all - Features::RING_RESET).is_empty());
+    assert!(!policy::offered(all, DeviceId::NET).intersects(Features::RING_RESET));
+}
+
+#[test]
+fn a_function_needs_version_1_and_access_platform() {
+    assert_eq!(policy::required(BASE), Ok(()));
+    let error = policy::required(Features::VERSION_1).unwrap_err();
+    assert_eq!(error.features(), Features::ACCESS_PLATFORM);
+    assert_eq!(
+        error.to_string(),
+        "function does not offer ACCESS_PLATFORM, its DMA would bypass the IOMMU"
+    );
+    let error = policy::required(Features::ACCESS_PLATFORM).unwrap_err();
+    assert_eq!(error.to_string(), "function does not offer VERSION_1");
+}
+
+#[test]
+fn provisioning_errors_name_the_bits() {
+    let error = policy::provision(BASE, Some(BASE | net::MQ)).unwrap_err();
+    assert_eq!(error, ProvisionError::NotOffered(net::MQ));
+    assert_eq!(
+        error.named(DeviceId::NET).to_string(),
+        "requested device features not offered by the function: MQ"
+    );
+    assert_eq!(
+        error.to_string(),
+        "requested device features not offered by the function: bit22"
+    );
+    let error = policy::provision(BASE, Some(Features::VERSION_1)).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "requested device features lack ACCESS_PLATFORM, which a vDPA device cannot do without"
+    );
+    // Not what one would get from the empty set for a consumer: a device without features is none.
+    assert_eq!(
+        policy::provision(BASE, Some(Features::EMPTY)),
+        Err(ProvisionError::Missing(BASE))
+    );
+}
+
+#[test]
+fn accept_errors_name_the_bits() {
+    let offered = BASE | net::MQ | net::CTRL_VQ;
+    let text = |driver| {
+        policy::accept(offered, driver, DeviceId::NET)
+            .unwrap_err()
+            .to_string()
+    };
+    assert_eq!(
+        text(BASE | net::RSS),
+        "driver accepted features that it was not offered: RSS"
+    );
+    assert_eq!(
+        text(Features::VERSION_1),
+        "driver did not accept ACCESS_PLATFORM, which a vDPA device cannot do without"
+    );
+    assert_eq!(text(BASE | net::MQ), "driver accepted MQ without CTRL_VQ");
+}
+
+#[test]
+fn multiqueue_needs_the_control_queue_in_network_devices_only() {
+    let all = Features::from_bits(u64::MAX);
+    for queues in [net::MQ, net::RSS, net::MQ | net::RSS] {
+        assert_eq!(
+            policy::accept(all, BASE | queues, DeviceId::NET),
+            Err(AcceptError::NeedsControlQueue(queues))
+        );
+        assert_eq!(
+            policy::accept(all, BASE | queues | net::CTRL_VQ, DeviceId::NET),
+            Ok(())
+        );
+        assert_eq!(policy::accept(all, BASE | queues, DeviceId::BLOCK), Ok(()));
+    }
+}
+
+#[test]
+fn the_empty_set_is_always_accepted() {
+    assert_eq!(
+        policy::accept(Features::EMPTY, Features::EMPTY, DeviceId::NET),
+        Ok(())
+    );
+}
+
+proptest! {
+    #[test]
+    fn no_bit_is_invented(device in any_features()) {
+        prop_assert!(device.contains(policy::offered(device, DeviceId::NET)));
+        prop_assert!(device.contains(policy::hardware_only(device)));
+        let ours = policy::hardware_only(device);
+        prop_assert!(!policy::offered(device, DeviceId::NET).intersects(ours));
+    }
+
+    #[test]
+    fn a_usable_function_stays_usable(device in any_features()) {
+        let device = device | BASE;
+        let offered = policy::offered(device, DeviceId::NET);
+        prop_assert_eq!(policy::required(device), Ok(()));
+        prop_assert_eq!(policy::provision(offered, None), Ok(offered));
+    }
+
+    #[test]
+    fn provisioning_yields_what_was_asked_or_says_why(
+        offered in any_features(),
+        requested in any_features(),
+        with_base: bool,
+        subset: bool,
+    ) {
+        let offered = if with_base { offered | BASE } else { offered };
+        let requested = if subset { requested & offered } else { requested };
+        match policy::provision(offered, Some(requested)) {
+            Ok(features) => {
+                prop_assert_eq!(features, requested);
+                prop_assert!(offered.contains(requested) && requested.contains(BASE));
+            }
+            Err(ProvisionError::NotOffered(bits)) => {
+                prop_assert_eq!(bits.bits(), requested.bits() & !offered.bits());
+                prop_assert!(bits.bits() != 0);
+            }
+            Err(ProvisionError::Missing(bits)) => {
+                prop_assert!(offered.contains(requested));
+                prop_assert_eq!(bits.bits(), BASE.bits() & !requested.bits());
+                prop_assert!(bits.bits() != 0);
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_accepted_was_offered(
+        offered in any_features(),
+        driver in any_features(),
+        subset: bool,
+        with_base: bool,
+        control: bool,
+    ) {
+        let offered = offered | BASE;
+        let driver = if subset { driver & offered } else { driver };
+        let driver = if with_base { driver | BASE } else { driver };
+        let driver = if control { driver | (net::CTRL_VQ & offered) } else { driver };
+        let fine = driver.is_empty()
+            || offered.contains(driver)
+                && driver.contains(BASE)
+                && (driver.contains(net::CTRL_VQ) || !driver.intersects(net::MQ | net::RSS));
+        let result = policy::accept(offered, driver, DeviceId::NET);
+        prop_assert_eq!(result.is_ok(), fine, "{:?}", result);
+    }
+
+    #[test]
+    fn the_full_offer_is_acceptable(device in any_features()) {
+        // QEMU probes the isolation of the control queue with all that is offered.
+        let offered = policy::offered(device | BASE | net::CTRL_VQ, DeviceId::NET);
+        prop_assert_eq!(policy::accept(offered, offered, DeviceId::NET), Ok(()));
+    }
+}
