@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: GPL-2.0
+
+#include <linux/highmem.h>
+#include <linux/mm.h>
+
+#include "helpers.h"
+
+bool rust_helper_vdpa_pci_bar_is_memory(struct pci_dev *pdev, int bar)
+{
+	return pci_resource_flags(pdev, bar) & IORESOURCE_MEM;
+}
+
+bool rust_helper_vdpa_pfn_valid(unsigned long pfn)
+{
+	return pfn_valid(pfn);
+}
+
+void *rust_helper_vdpa_kmap_local_pfn(unsigned long pfn)
+{
+	return kmap_local_page(pfn_to_page(pfn));
+}
+
+void rust_helper_vdpa_kunmap_local(const void *addr)
+{
+	kunmap_local(addr);
+}

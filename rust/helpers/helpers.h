@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * One-line wrappers of inline functions and macros, which Rust cannot call.
+ */
+#ifndef _VF_VDPA_HELPERS_H
+#define _VF_VDPA_HELPERS_H
+
+#include <linux/pci.h>
+
+bool rust_helper_vdpa_pci_bar_is_memory(struct pci_dev *pdev, int bar);
+bool rust_helper_vdpa_pfn_valid(unsigned long pfn);
+void *rust_helper_vdpa_kmap_local_pfn(unsigned long pfn);
+void rust_helper_vdpa_kunmap_local(const void *addr);
+
+#endif

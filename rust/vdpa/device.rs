@@ -1,0 +1,267 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The vDPA device.
+
+use super::{
+    bindings,
+    mgmt,
+    vtable::VTable,
+    Operations, //
+};
+use core::{
+    alloc::Layout,
+    marker::PhantomData,
+    mem::offset_of,
+    ptr::NonNull, //
+};
+use kernel::{
+    error::{
+        from_err_ptr,
+        to_result, //
+    },
+    prelude::*,
+    types::Opaque, //
+};
+
+/// The data of the management device that made a device of type `T`.
+type Parent<'a, T> = <<T as Operations>::Management as mgmt::Operations>::Data<'a>;
+
+/// What an operation works on.
+pub struct Context<'c, 'a, T: Operations> {
+    parent: &'c Parent<'a, T>,
+    data: &'c T::Data,
+}
+
+impl<T: Operations> Clone for Context<'_, '_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T: Operations> Copy for Context<'_, '_, T> {}
+
+impl<'c, 'a, T: Operations> Context<'c, 'a, T> {
+    /// Returns the data of the management device.
+    pub fn parent(self) -> &'c Parent<'a, T> {
+        self.parent
+    }
+
+    /// Returns the data of the vDPA device.
+    pub fn data(self) -> &'c T::Data {
+        self.data
+    }
+}
+
+/// The part of a [`Device`] that does not depend on its type.
+///
+/// # Invariants
+///
+/// `retire` belongs to the type of the device that this is the head of.
+#[repr(C)]
+struct Head {
+    vdev: Opaque<bindings::vdpa_device>,
+    retire: unsafe fn(NonNull<bindings::vdpa_device>),
+}
+
+/// A vDPA device, allocated by the C core.
+///
+/// # Invariants
+///
+/// - `head.vdev` is at offset 0 and initialized by the C core, whose reference count owns the
+///   allocation.
+/// - While the device is registered, `parent` points to the data of its management device.
+#[repr(C)]
+pub struct Device<T: Operations> {
+    head: Head,
+    parent: NonNull<Parent<'static, T>>,
+    data: T::Data,
+}
+
+/// How many groups of virtqueues and address spaces a device has.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Spaces {
+    pub(crate) groups: u32,
+    pub(crate) address_spaces: u32,
+}
+
+/// A device that was allocated, but not registered. Dropping it frees the device.
+struct Allocation<T: Operations> {
+    ptr: NonNull<Device<T>>,
+    _owns: PhantomData<T::Data>,
+}
+
+impl<T: Operations> Allocation<T> {
+    fn as_raw(&self) -> *mut bindings::vdpa_device {
+        self.ptr.as_ptr().cast()
+    }
+}
+
+impl<T: Operations> Drop for Allocation<T> {
+    fn drop(&mut self) {
+        // SAFETY: `self` owns the reference that `__vdpa_alloc_device()` returned.
+        unsafe { bindings::put_device(&raw mut (*self.as_raw()).dev) };
+    }
+}
+
+impl<T: Operations> Device<T> {
+    /// Allocates and initializes a device.
+    fn allocate(
+        mdev: NonNull<bindings::vdpa_mgmt_dev>,
+        parent: &Parent<'_, T>,
+        name: &CStr,
+        spaces: Spaces,
+        data: impl PinInit<T::Data, Error>,
+    ) -> Result<Allocation<T>> {
+        const_assert!(offset_of!(Device<T>, head) == 0 && offset_of!(Head, vdev) == 0);
+
+        // SAFETY: `mdev` is registered, so that its parent device is valid.
+        let dma_dev = unsafe { (*mdev.as_ptr()).device };
+
+        // SAFETY: The operations are static, the parent device is valid, and the size is one that
+        // kmalloc() aligns for `Self`. The C core copies `name`.
+        let vdev = from_err_ptr(unsafe {
+            bindings::__vdpa_alloc_device(
+                dma_dev,
+                &VTable::<T>::ALLOCATED,
+                core::ptr::null(),
+                spaces.groups,
+                spaces.address_spaces,
+                Layout::new::<Self>().pad_to_align().size(),
+                name.as_char_ptr(),
+                false,
+            )
+        })?;
+        let this = vdev.cast::<Self>();
+        // From here on, an early return frees the device. It has no `free` operation yet, thus
+        // `data` is not dropped unless it was initialized.
+        let allocation = Allocation {
+            ptr: NonNull::new(this).ok_or(ENOMEM)?,
+            _owns: PhantomData,
+        };
+
+        // SAFETY: `this` is a fresh allocation of the size of `Self`, on which nobody else has an
+        // eye yet. `data` is pinned, as the C core never moves a device.
+        unsafe {
+            (&raw mut (*this).head.retire).write(Self::retire);
+            // Lifetimes do not exist at run time; `with()` hands out a shorter one.
+            (&raw mut (*this).parent).write(NonNull::from(parent).cast());
+            pin_init::raw_try_init(&raw mut (*this).data, data)?;
+            (*vdev).config = &VTable::<T>::INITIALIZED;
+            (*vdev).mdev = mdev.as_ptr();
+            (*vdev).vmap.dma_dev = dma_dev;
+        }
+
+        Ok(allocation)
+    }
+
+    /// Allocates, initializes and registers a device.
+    ///
+    /// Its operations may be called before this returns.
+    ///
+    /// # Safety
+    ///
+    /// - The lock of the vDPA bus is held: this is called from `dev_add`.
+    /// - `parent` is the data of `mdev`, stays where it is, and lives until all devices of `mdev`
+    ///   are unregistered.
+    pub(crate) unsafe fn register(
+        mdev: NonNull<bindings::vdpa_mgmt_dev>,
+        parent: &Parent<'_, T>,
+        name: &CStr,
+        nvqs: u16,
+        spaces: Spaces,
+        data: impl PinInit<T::Data, Error>,
+    ) -> Result {
+        let allocation = Self::allocate(mdev, parent, name, spaces, data)?;
+
+        // SAFETY: The device is initialized, and the lock is held. On failure nobody uses the
+        // device any more, and its reference stays with `allocation`.
+        to_result(unsafe {
+            bindings::_vdpa_register_device(allocation.as_raw(), u32::from(nvqs))
+        })?;
+
+        // The reference is now dropped by `_vdpa_unregister_device()`.
+        core::mem::forget(allocation);
+        Ok(())
+    }
+
+    /// Removes all callbacks. No consumer is left.
+    ///
+    /// # Safety
+    ///
+    /// `vdev` is the head of a `Device<T>` whose management device still exists.
+    unsafe fn retire(vdev: NonNull<bindings::vdpa_device>) {
+        // SAFETY: By the safety requirement.
+        unsafe { Self::with(vdev.as_ptr(), |cx| Self::clear_callbacks(vdev.as_ptr(), cx)) };
+    }
+
+    /// Removes all callbacks. None of them is being called when this returns.
+    pub(crate) fn clear_callbacks(vdev: *mut bindings::vdpa_device, cx: Context<'_, '_, T>) {
+        // SAFETY: `nvqs` is constant after registration.
+        let nvqs = u16::try_from(unsafe { (*vdev).nvqs }).unwrap_or(u16::MAX);
+
+        for vq in 0..nvqs {
+            if let Some(slot) = T::vq_callback(cx, vq) {
+                slot.clear();
+            }
+        }
+        T::config_callback(cx).clear();
+    }
+
+    /// Calls `f` with the context of a device.
+    ///
+    /// `f` is higher-ranked: it can neither keep the data of the management device nor choose the
+    /// lifetime for which that is borrowed.
+    ///
+    /// # Safety
+    ///
+    /// `vdev` is the head of a `Device<T>` that is initialized, and whose management device exists.
+    #[inline]
+    pub(crate) unsafe fn with<R>(
+        vdev: *const bindings::vdpa_device,
+        f: impl for<'c, 'a> FnOnce(Context<'c, 'a, T>) -> R,
+    ) -> R {
+        // SAFETY: By the safety requirement. Only shared references to a `Device` exist.
+        let this = unsafe { &*vdev.cast::<Self>() };
+        // SAFETY: By the type invariant, as the management device exists.
+        let parent = unsafe { this.parent.cast::<Parent<'_, T>>().as_ref() };
+
+        f(Context {
+            parent,
+            data: &this.data,
+        })
+    }
+
+    /// Drops the data when the last reference to the device is gone (`free`).
+    ///
+    /// # Safety
+    ///
+    /// `vdev` is the head of a `Device<T>` that is initialized, and not used afterwards.
+    pub(crate) unsafe extern "C" fn free(vdev: *mut bindings::vdpa_device) {
+        // SAFETY: By the safety requirement. The C core frees the memory.
+        unsafe { core::ptr::drop_in_place(&raw mut (*vdev.cast::<Self>()).data) };
+    }
+}
+
+/// Unregisters a device, and waits until its consumer has left.
+///
+/// # Safety
+///
+/// - `vdev` was registered by [`Device::register`] and not unregistered since.
+/// - The lock of the vDPA bus is held: this is called from `dev_del`.
+pub(crate) unsafe fn unregister(vdev: NonNull<bindings::vdpa_device>) {
+    // SAFETY: The device is registered, hence it is valid. Keep it beyond the call below, which
+    // drops the reference that made it so.
+    unsafe { bindings::get_device(&raw mut (*vdev.as_ptr()).dev) };
+    // SAFETY: By the safety requirements.
+    unsafe { bindings::_vdpa_unregister_device(vdev.as_ptr()) };
+
+    // SAFETY: Every device that this crate registers starts with a `Head`; the reference taken
+    // above keeps it.
+    let retire = unsafe { (*vdev.as_ptr().cast::<Head>()).retire };
+    // SAFETY: By the type invariant of `Head`. `dev_del` is called while the management device
+    // exists.
+    unsafe { retire(vdev) };
+
+    // SAFETY: Drops the reference taken above.
+    unsafe { bindings::put_device(&raw mut (*vdev.as_ptr()).dev) };
+}

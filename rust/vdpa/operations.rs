@@ -1,0 +1,348 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What a vDPA device does for its consumers.
+
+use super::{
+    bindings,
+    callback::Slot,
+    iotlb::Iotlb,
+    mgmt,
+    stats::Stats,
+    Context, //
+};
+use kernel::{
+    cpumask::Cpumask,
+    error::VTABLE_DEFAULT_ERROR,
+    mm::Mm,
+    prelude::*, //
+};
+
+/// The place in a virtqueue from which the device goes on (`struct vdpa_vq_state`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VqState {
+    /// A split virtqueue.
+    Split {
+        /// The index of the next entry of the available ring, modulo 65536.
+        avail_index: u16,
+    },
+    /// A packed virtqueue.
+    Packed {
+        /// Wrap counter of the next available descriptor.
+        last_avail_counter: bool,
+        /// Index of the next available descriptor, 15 bits.
+        last_avail_idx: u16,
+        /// Wrap counter of the next used descriptor.
+        last_used_counter: bool,
+        /// Index of the next used descriptor, 15 bits.
+        last_used_idx: u16,
+    },
+}
+
+/// The doorbell of a virtqueue, to be mapped into a consumer's address space.
+///
+/// Whoever returns one lets an unprivileged process write to all of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotificationArea {
+    /// Physical address.
+    pub addr: u64,
+    /// Length in bytes.
+    pub size: u64,
+}
+
+/// The backend feature that virtqueues may be enabled after `DRIVER_OK`.
+pub const BACKEND_F_ENABLE_AFTER_DRIVER_OK: u64 =
+    1 << bindings::VHOST_BACKEND_F_ENABLE_AFTER_DRIVER_OK;
+
+/// The addresses that a device can reach, both ends included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IovaRange {
+    /// The first I/O virtual address.
+    pub first: u64,
+    /// The last I/O virtual address.
+    pub last: u64,
+}
+
+/// The operations of a vDPA device (`struct vdpa_config_ops`).
+///
+/// An optional operation that is not implemented is absent in the C table, because presence *is*
+/// the capability: consumers advertise `suspend`, say, exactly if there is such an operation.
+/// Where the capability differs between devices, use several implementations of this trait.
+///
+/// # Context
+///
+/// Unless said otherwise, an operation is called in process context and may sleep. Operations of
+/// virtqueues are serialized by the consumer. These may run at any time, also concurrently with
+/// the former and with each other: [`get_vq_num_max`](Self::get_vq_num_max),
+/// [`get_device_id`](Self::get_device_id), [`get_vendor_id`](Self::get_vendor_id),
+/// [`get_device_features`](Self::get_device_features),
+/// [`get_driver_features`](Self::get_driver_features), [`get_status`](Self::get_status),
+/// [`get_config`](Self::get_config), [`get_vendor_vq_stats`](Self::get_vendor_vq_stats) (any user
+/// of the machine can ask for most of them through netlink), and [`kick_vq`](Self::kick_vq).
+///
+/// A consumer may be an unprivileged process: each operation must be harmless in any order and
+/// with any argument. The index of a virtqueue is the exception, it is below the number of
+/// virtqueues given at registration.
+#[vtable]
+pub trait Operations: Sized + Send + Sync + 'static {
+    /// The operations of the management device that makes devices of this type.
+    type Management: mgmt::Operations;
+
+    /// What belongs to one device. It may outlive the management device, if only by a sysfs file
+    /// that somebody holds open.
+    type Data: Send + Sync;
+
+    /// Returns the callback slot of a virtqueue, [`None`] if there is no such virtqueue.
+    fn vq_callback<'c, 'a>(cx: Context<'c, 'a, Self>, vq: u16) -> Option<&'c Slot>;
+
+    /// Returns the callback slot of the configuration.
+    fn config_callback<'c, 'a>(cx: Context<'c, 'a, Self>) -> &'c Slot;
+
+    /// Sets the addresses of the three areas of a virtqueue.
+    ///
+    /// # Errors
+    ///
+    /// vhost-vdpa turns every error into `EINVAL`.
+    fn set_vq_address(
+        cx: Context<'_, '_, Self>,
+        vq: u16,
+        desc_area: u64,
+        driver_area: u64,
+        device_area: u64,
+    ) -> Result;
+
+    /// Sets the number of entries of a virtqueue.
+    ///
+    /// There is no way to refuse: a value that cannot be honoured has to show at `DRIVER_OK`.
+    fn set_vq_num(cx: Context<'_, '_, Self>, vq: u16, num: u32);
+
+    /// Tells the device that there are available buffers.
+    ///
+    /// # Context
+    ///
+    /// Any, interrupts may be off: no sleeping lock. Must not call a callback of the consumer.
+    /// May be called at any time, also before the virtqueue was set up.
+    fn kick_vq(cx: Context<'_, '_, Self>, vq: u16);
+
+    /// Like [`kick_vq`](Self::kick_vq), with the data of `VIRTIO_F_NOTIFICATION_DATA`.
+    fn kick_vq_with_data(cx: Context<'_, '_, Self>, data: u32) {
+        let _ = (cx, data);
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+
+    /// Enables or disables a virtqueue.
+    fn set_vq_ready(cx: Context<'_, '_, Self>, vq: u16, ready: bool);
+
+    /// Returns whether a virtqueue is enabled. Must be `false` after a reset.
+    fn get_vq_ready(cx: Context<'_, '_, Self>, vq: u16) -> bool;
+
+    /// Sets the place from which the device goes on.
+    fn set_vq_state(cx: Context<'_, '_, Self>, vq: u16, state: VqState) -> Result;
+
+    /// Returns the place from which the device would go on.
+    fn get_vq_state(cx: Context<'_, '_, Self>, vq: u16) -> Result<VqState>;
+
+    /// Adds statistics of a virtqueue to a netlink message.
+    ///
+    /// # Context
+    ///
+    /// The lock of the vDPA bus is held: register access would stall every other user of it.
+    fn get_vendor_vq_stats(cx: Context<'_, '_, Self>, vq: u16, stats: &mut Stats<'_>) -> Result {
+        let _ = (cx, vq, stats);
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+
+    /// Returns the doorbell of a virtqueue, [`None`] if it must not be mapped.
+    fn get_vq_notification(cx: Context<'_, '_, Self>, vq: u16) -> Option<NotificationArea> {
+        let _ = (cx, vq);
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+
+    /// Returns the number of the interrupt that serves this virtqueue and nothing else.
+    ///
+    /// It must not change between `DRIVER_OK` and reset.
+    ///
+    /// # Errors
+    ///
+    /// Any, if there is no such interrupt.
+    fn get_vq_irq(cx: Context<'_, '_, Self>, vq: u16) -> Result<u32> {
+        let _ = (cx, vq);
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+
+    /// Returns the largest number of entries of one virtqueue, 0 if it does not exist.
+    fn get_vq_size(cx: Context<'_, '_, Self>, vq: u16) -> u16 {
+        let _ = (cx, vq);
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+
+    /// Returns the alignment of the rings in bytes, a power of two.
+    fn get_vq_align(cx: Context<'_, '_, Self>) -> u32;
+
+    /// Returns the group of a virtqueue.
+    fn get_vq_group(cx: Context<'_, '_, Self>, vq: u16) -> u32 {
+        let _ = (cx, vq);
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+
+    /// Returns the group of the descriptor table of a virtqueue.
+    fn get_vq_desc_group(cx: Context<'_, '_, Self>, vq: u16) -> u32 {
+        let _ = (cx, vq);
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+
+    /// Returns the virtio features that the device offers.
+    fn get_device_features(cx: Context<'_, '_, Self>) -> u64;
+
+    /// Returns backend features (`VHOST_BACKEND_F_*`) that the operations do not imply.
+    fn get_backend_features(cx: Context<'_, '_, Self>) -> u64 {
+        let _ = cx;
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+
+    /// Sets the virtio features that the consumer accepts.
+    ///
+    /// Called with 0 whenever the configuration is read before features were negotiated.
+    fn set_driver_features(cx: Context<'_, '_, Self>, features: u64) -> Result;
+
+    /// Returns the virtio features that the consumer accepted.
+    fn get_driver_features(cx: Context<'_, '_, Self>) -> u64;
+
+    /// Returns the largest number of entries of any virtqueue, which must not change.
+    fn get_vq_num_max(cx: Context<'_, '_, Self>) -> u16;
+
+    /// Returns the least number of entries of any virtqueue.
+    fn get_vq_num_min(cx: Context<'_, '_, Self>) -> u16 {
+        let _ = cx;
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+
+    /// Returns the virtio device ID.
+    fn get_device_id(cx: Context<'_, '_, Self>) -> u32;
+
+    /// Returns the virtio vendor ID.
+    fn get_vendor_id(cx: Context<'_, '_, Self>) -> u32;
+
+    /// Returns the device status.
+    fn get_status(cx: Context<'_, '_, Self>) -> u8;
+
+    /// Sets the device status, never to 0.
+    fn set_status(cx: Context<'_, '_, Self>, status: u8);
+
+    /// Resets the device.
+    ///
+    /// Once this returns, the device must not touch memory any more, not even on an error: the
+    /// consumer gives the memory back either way. The callbacks are removed by the abstraction.
+    fn reset(cx: Context<'_, '_, Self>) -> Result;
+
+    /// Like [`reset`](Self::reset), with quirks for old consumers (`VDPA_RESET_F_*`).
+    fn compat_reset(cx: Context<'_, '_, Self>, flags: u32) -> Result {
+        let _ = (cx, flags);
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+
+    /// Suspends the device: no more buffers are used, the state of virtqueues can be read.
+    fn suspend(cx: Context<'_, '_, Self>) -> Result {
+        let _ = cx;
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+
+    /// Goes on where [`suspend`](Self::suspend) stopped.
+    fn resume(cx: Context<'_, '_, Self>) -> Result {
+        let _ = cx;
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+
+    /// Returns the size of the configuration space in bytes.
+    fn get_config_size(cx: Context<'_, '_, Self>) -> usize;
+
+    /// Reads from the configuration space.
+    ///
+    /// All of `buf` is zero on entry, and what is left alone stays zero: netlink reads a whole
+    /// `struct virtio_net_config`, whatever [`get_config_size`](Self::get_config_size) says.
+    fn get_config(cx: Context<'_, '_, Self>, offset: usize, buf: &mut [u8]);
+
+    /// Writes to the configuration space.
+    fn set_config(cx: Context<'_, '_, Self>, offset: usize, buf: &[u8]);
+
+    /// Returns a number that changes when the configuration does.
+    fn get_generation(cx: Context<'_, '_, Self>) -> u32 {
+        let _ = cx;
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+
+    /// Returns the addresses that the device can reach.
+    fn get_iova_range(cx: Context<'_, '_, Self>) -> IovaRange {
+        let _ = cx;
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+
+    /// Sets the CPUs that should handle the interrupts of a virtqueue.
+    fn set_vq_affinity(cx: Context<'_, '_, Self>, vq: u16, mask: &Cpumask) -> Result {
+        let _ = (cx, vq, mask);
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+
+    /// Returns the CPUs that handle the interrupts of a virtqueue.
+    fn get_vq_affinity<'c>(cx: Context<'c, '_, Self>, vq: u16) -> Option<&'c Cpumask> {
+        let _ = (cx, vq);
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+
+    /// Replaces the mappings of an address space.
+    fn set_map(cx: Context<'_, '_, Self>, asid: u32, iotlb: &Iotlb) -> Result {
+        let _ = (cx, asid, iotlb);
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+
+    /// Maps `size` bytes at the physical address `pa` to `iova`; `perm` is `VHOST_MAP_*`.
+    fn dma_map(
+        cx: Context<'_, '_, Self>,
+        asid: u32,
+        iova: u64,
+        size: u64,
+        pa: u64,
+        perm: u32,
+    ) -> Result {
+        let _ = (cx, asid, iova, size, pa, perm);
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+
+    /// Undoes [`dma_map`](Self::dma_map). Required where that is implemented.
+    fn dma_unmap(cx: Context<'_, '_, Self>, asid: u32, iova: u64, size: u64) -> Result {
+        let _ = (cx, asid, iova, size);
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+
+    /// Returns an address space to its initial mappings.
+    fn reset_map(cx: Context<'_, '_, Self>, asid: u32) -> Result {
+        let _ = (cx, asid);
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+
+    /// Moves a group of virtqueues to an address space.
+    fn set_group_asid(cx: Context<'_, '_, Self>, group: u32, asid: u32) -> Result {
+        let _ = (cx, group, asid);
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+
+    /// Returns whether virtio-vdpa maps memory of this virtqueue for the vDPA device itself, whose
+    /// DMA addresses are physical addresses, rather than for the parent device.
+    ///
+    /// For virtqueues that are served in software (`get_vq_map`).
+    fn vq_is_software(cx: Context<'_, '_, Self>, vq: u16) -> bool {
+        let _ = (cx, vq);
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+
+    /// Binds the device to an address space of a process.
+    fn bind_mm(cx: Context<'_, '_, Self>, mm: &Mm) -> Result {
+        let _ = (cx, mm);
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+
+    /// Undoes [`bind_mm`](Self::bind_mm).
+    fn unbind_mm(cx: Context<'_, '_, Self>) {
+        let _ = cx;
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+}

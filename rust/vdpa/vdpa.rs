@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Abstractions for the vDPA bus.
+//!
+//! A *vDPA parent* is a driver whose device has a virtio data path but a control path of its own.
+//! It registers a management device ([`mgmt`]), on which an administrator creates vDPA devices
+//! ([`Device`]); consumers (vhost-vdpa, virtio-vdpa) call [`Operations`] of these.
+//!
+//! All `unsafe` of the project is in this crate. The parts that are not specific to vDPA
+//! ([`pci`], [`irq`]) hold only what the kernel crate lacks, in the style it would
+//! have there.
+//!
+//! C header: [`include/linux/vdpa.h`](srctree/include/linux/vdpa.h)
+
+#[path = "../bindings/bindings.rs"]
+mod bindings;
+
+pub mod callback;
+mod device;
+pub mod iotlb;
+pub mod irq;
+pub mod mgmt;
+mod operations;
+pub mod pci;
+pub mod stats;
+mod text;
+pub mod virtio_pci;
+mod vtable;
+
+pub use self::{
+    device::{
+        Context,
+        Device, //
+    },
+    operations::{
+        IovaRange,
+        NotificationArea,
+        Operations,
+        VqState,
+        BACKEND_F_ENABLE_AFTER_DRIVER_OK, //
+    },
+    text::Text, //
+};

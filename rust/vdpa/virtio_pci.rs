@@ -1,0 +1,404 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The registers of a virtio 1.x PCI function.
+//!
+//! See section 4.1.4 of the virtio specification 1.3. Registers are only reached through windows
+//! that [`virtio::capability`] has checked against the BARs.
+//!
+//! C header: [`include/uapi/linux/virtio_pci.h`](srctree/include/uapi/linux/virtio_pci.h)
+
+use super::pci::NUM_BARS;
+use kernel::{
+    device::Bound,
+    io::{
+        poll::read_poll_timeout,
+        Io, //
+    },
+    pci::{
+        self,
+        Bar, //
+    },
+    prelude::*,
+    time::Delta, //
+};
+use virtio::{
+    capability::{
+        Layout,
+        Window, //
+    },
+    features::Features,
+    notify,
+    queue::{
+        Addresses,
+        Size, //
+    },
+    status::Status, //
+};
+
+/// Offsets in the common configuration (`struct virtio_pci_modern_common_cfg`), in bytes.
+mod reg {
+    pub(super) const DEVICE_FEATURE_SELECT: u32 = 0x00;
+    pub(super) const DEVICE_FEATURE: u32 = 0x04;
+    pub(super) const DRIVER_FEATURE_SELECT: u32 = 0x08;
+    pub(super) const DRIVER_FEATURE: u32 = 0x0c;
+    pub(super) const CONFIG_MSIX_VECTOR: u32 = 0x10;
+    pub(super) const NUM_QUEUES: u32 = 0x12;
+    pub(super) const DEVICE_STATUS: u32 = 0x14;
+    pub(super) const CONFIG_GENERATION: u32 = 0x15;
+    pub(super) const QUEUE_SELECT: u32 = 0x16;
+    pub(super) const QUEUE_SIZE: u32 = 0x18;
+    pub(super) const QUEUE_MSIX_VECTOR: u32 = 0x1a;
+    pub(super) const QUEUE_ENABLE: u32 = 0x1c;
+    pub(super) const QUEUE_NOTIFY_OFF: u32 = 0x1e;
+    pub(super) const QUEUE_DESC: u32 = 0x20;
+    pub(super) const QUEUE_DRIVER: u32 = 0x28;
+    pub(super) const QUEUE_DEVICE: u32 = 0x30;
+    pub(super) const QUEUE_RESET: u32 = 0x3a;
+
+    /// The length of a common configuration that has `queue_reset`.
+    pub(super) const LEN_WITH_RESET: u32 = 0x3c;
+}
+
+/// How long a device may take for a reset before it counts as stuck.
+const RESET_TIMEOUT: Delta = Delta::from_secs(2);
+
+/// How often the status is read meanwhile.
+const RESET_POLL: Delta = Delta::from_millis(1);
+
+/// The right to use the registers that select other registers (`queue_select`, the feature
+/// selects). To be kept in a mutex: there is one for each function.
+pub struct Selector(());
+
+/// The registers of a function.
+pub struct Transport<'bound> {
+    bars: [Option<Bar<'bound>>; NUM_BARS],
+    layout: Layout,
+}
+
+/// A doorbell: what has to be written where to notify a device of available buffers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Doorbell {
+    /// The number of the virtqueue in the device, which is the value to write.
+    pub index: u16,
+    /// The offset in the BAR, within the notification window.
+    pub offset: u32,
+}
+
+/// The fixed properties of a virtqueue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueueLimits {
+    /// The largest number of entries, 0 if there is no such virtqueue.
+    pub max_size: u16,
+    /// Where `queue_notify_off` points to.
+    pub doorbell: Doorbell,
+}
+
+impl<'bound> Transport<'bound> {
+    /// Maps the BARs that `layout` needs.
+    ///
+    /// # Errors
+    ///
+    /// - `EBUSY` if the regions of a BAR are taken.
+    /// - `ENOMEM`
+    pub fn new(
+        pdev: &'bound pci::Device<Bound>,
+        layout: Layout,
+        name: &'static CStr,
+    ) -> Result<(Self, Selector)> {
+        let mut bars = [const { None }; NUM_BARS];
+        let windows = [
+            Some(layout.common()),
+            Some(layout.notify().window()),
+            layout.device(),
+        ];
+
+        for window in windows.into_iter().flatten() {
+            let slot = bars.get_mut(usize::from(window.bar())).ok_or(EINVAL)?;
+            if slot.is_none() {
+                *slot = Some(pdev.iomap_region(u32::from(window.bar()), name)?);
+            }
+        }
+        Ok((Self { bars, layout }, Selector(())))
+    }
+
+    /// Returns the windows of the function.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// Returns the mapping of a window and the offset in its BAR.
+    fn locate(&self, window: &Window, offset: u32) -> Option<(&Bar<'bound>, usize)> {
+        let bar = self.bars.get(usize::from(window.bar()))?.as_ref()?;
+        let at = window.offset().checked_add(offset)?;
+
+        Some((bar, usize::try_from(at).ok()?))
+    }
+
+    // A register that cannot be read is all ones, as it is when the function is gone. That cannot
+    // happen otherwise: `Layout` has checked the length and the alignment of the window.
+
+    fn read8(&self, offset: u32) -> u8 {
+        self.locate(self.layout.common(), offset)
+            .and_then(|(bar, at)| bar.try_read8(at).ok())
+            .unwrap_or(u8::MAX)
+    }
+
+    fn read16(&self, offset: u32) -> u16 {
+        self.locate(self.layout.common(), offset)
+            .and_then(|(bar, at)| bar.try_read16(at).ok())
+            .unwrap_or(u16::MAX)
+    }
+
+    fn read32(&self, offset: u32) -> u32 {
+        self.locate(self.layout.common(), offset)
+            .and_then(|(bar, at)| bar.try_read32(at).ok())
+            .unwrap_or(u32::MAX)
+    }
+
+    fn write8(&self, offset: u32, value: u8) {
+        if let Some((bar, at)) = self.locate(self.layout.common(), offset) {
+            let _ = bar.try_write8(value, at);
+        }
+    }
+
+    fn write16(&self, offset: u32, value: u16) {
+        if let Some((bar, at)) = self.locate(self.layout.common(), offset) {
+            let _ = bar.try_write16(value, at);
+        }
+    }
+
+    fn write32(&self, offset: u32, value: u32) {
+        if let Some((bar, at)) = self.locate(self.layout.common(), offset) {
+            let _ = bar.try_write32(value, at);
+        }
+    }
+
+    /// Writes a 64-bit field as two 32-bit accesses, as section 4.1.3.1 demands.
+    fn write64(&self, offset: u32, value: u64) {
+        let [b0, b1, b2, b3, b4, b5, b6, b7] = value.to_le_bytes();
+
+        self.write32(offset, u32::from_le_bytes([b0, b1, b2, b3]));
+        self.write32(offset.wrapping_add(4), u32::from_le_bytes([b4, b5, b6, b7]));
+    }
+
+    /// Returns the device status.
+    pub fn status(&self) -> Status {
+        Status::from_bits(self.read8(reg::DEVICE_STATUS))
+    }
+
+    /// Sets the device status.
+    pub fn set_status(&self, status: Status) {
+        self.write8(reg::DEVICE_STATUS, status.bits());
+    }
+
+    /// Resets the device and waits until it says that it did. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// - `ENODEV` if the function is gone.
+    /// - `ETIMEDOUT` if the device does not finish.
+    pub fn reset(&self) -> Result {
+        self.set_status(Status::RESET);
+        read_poll_timeout(
+            || Ok(self.status()),
+            |status| status.is_reset() || status.is_gone(),
+            RESET_POLL,
+            RESET_TIMEOUT,
+        )
+        .and_then(|status| {
+            if status.is_gone() {
+                Err(ENODEV)
+            } else {
+                Ok(())
+            }
+        })
+    }
+
+    /// Returns the number that changes with the device configuration.
+    pub fn config_generation(&self) -> u8 {
+        self.read8(reg::CONFIG_GENERATION)
+    }
+
+    /// Returns the number of virtqueues.
+    pub fn num_queues(&self) -> u16 {
+        self.read16(reg::NUM_QUEUES)
+    }
+
+    /// Returns the features that the device offers, the first 64 of them.
+    pub fn device_features(&self, _: &mut Selector) -> Features {
+        self.write32(reg::DEVICE_FEATURE_SELECT, 0);
+        let low = self.read32(reg::DEVICE_FEATURE);
+        self.write32(reg::DEVICE_FEATURE_SELECT, 1);
+        let high = self.read32(reg::DEVICE_FEATURE);
+
+        Features::from_bits(u64::from(high) << 32 | u64::from(low))
+    }
+
+    /// Sets the features that the driver accepts.
+    pub fn set_driver_features(&self, _: &mut Selector, features: Features) {
+        let [b0, b1, b2, b3, b4, b5, b6, b7] = features.bits().to_le_bytes();
+
+        self.write32(reg::DRIVER_FEATURE_SELECT, 0);
+        self.write32(reg::DRIVER_FEATURE, u32::from_le_bytes([b0, b1, b2, b3]));
+        self.write32(reg::DRIVER_FEATURE_SELECT, 1);
+        self.write32(reg::DRIVER_FEATURE, u32::from_le_bytes([b4, b5, b6, b7]));
+    }
+
+    /// Sets the MSI-X vector of configuration changes.
+    ///
+    /// # Errors
+    ///
+    /// `ENOSPC` if the device has no resources for it.
+    pub fn set_config_vector(&self, vector: u16) -> Result {
+        self.write16(reg::CONFIG_MSIX_VECTOR, vector);
+        if self.read16(reg::CONFIG_MSIX_VECTOR) != vector {
+            return Err(ENOSPC);
+        }
+        Ok(())
+    }
+
+    /// Selects a virtqueue.
+    pub fn queue<'t>(&'t self, _: &'t mut Selector, index: u16) -> SelectedQueue<'t, 'bound> {
+        self.write16(reg::QUEUE_SELECT, index);
+        SelectedQueue {
+            transport: self,
+            index,
+        }
+    }
+
+    /// Returns whether virtqueues have `queue_reset`, should the feature be negotiated.
+    pub fn has_queue_reset(&self) -> bool {
+        self.layout.common().length() >= reg::LEN_WITH_RESET
+    }
+
+    /// Notifies the device of available buffers. May be called in any context.
+    pub fn ring(&self, doorbell: Doorbell) {
+        let bar = self
+            .bars
+            .get(usize::from(self.layout.notify().window().bar()));
+
+        if let (Some(Some(bar)), Ok(at)) = (bar, usize::try_from(doorbell.offset)) {
+            // Orders the write behind those to the ring, which are in memory.
+            let _ = bar.try_write16(doorbell.index, at);
+        }
+    }
+
+    /// Returns the length of the device-specific configuration in bytes.
+    pub fn config_len(&self) -> usize {
+        self.layout
+            .device()
+            .and_then(|window| usize::try_from(window.length()).ok())
+            .unwrap_or(0)
+    }
+
+    /// Reads the device-specific configuration from its start; what lies beyond its end is left
+    /// alone.
+    pub fn read_config(&self, buf: &mut [u8]) {
+        let Some(window) = self.layout.device() else {
+            return;
+        };
+
+        for (offset, byte) in (0..window.length()).zip(buf) {
+            if let Some((bar, at)) = self.locate(window, offset) {
+                *byte = bar.try_read8(at).unwrap_or(u8::MAX);
+            }
+        }
+    }
+
+    /// Writes to the device-specific configuration; what lies beyond its end is dropped.
+    pub fn write_config(&self, offset: usize, buf: &[u8]) {
+        let (Some(window), Ok(start)) = (self.layout.device(), u32::try_from(offset)) else {
+            return;
+        };
+
+        for (offset, byte) in (start..window.length()).zip(buf) {
+            if let Some((bar, at)) = self.locate(window, offset) {
+                let _ = bar.try_write8(*byte, at);
+            }
+        }
+    }
+}
+
+/// The registers of one virtqueue.
+pub struct SelectedQueue<'t, 'bound> {
+    transport: &'t Transport<'bound>,
+    index: u16,
+}
+
+impl SelectedQueue<'_, '_> {
+    /// Returns what does not change. To be called right after a reset, for the size register holds
+    /// the maximum only then.
+    ///
+    /// # Errors
+    ///
+    /// If the doorbell is not within the notification window.
+    pub fn limits(&self) -> Result<QueueLimits, notify::NotifyError> {
+        let max_size = self.transport.read16(reg::QUEUE_SIZE);
+        let notify_off = self.transport.read16(reg::QUEUE_NOTIFY_OFF);
+        let offset = notify::doorbell(self.transport.layout.notify(), notify_off)?;
+
+        Ok(QueueLimits {
+            max_size,
+            doorbell: Doorbell {
+                index: self.index,
+                offset,
+            },
+        })
+    }
+
+    /// Sets size, addresses and MSI-X vector, and enables the virtqueue.
+    ///
+    /// # Errors
+    ///
+    /// - `ENOSPC` if the device has no resources for the interrupt.
+    /// - `EIO` if the device does not take the size, or stays disabled.
+    pub fn enable(&self, size: Size, addresses: &Addresses, vector: u16) -> Result {
+        let transport = self.transport;
+
+        transport.write16(reg::QUEUE_SIZE, size.get());
+        if transport.read16(reg::QUEUE_SIZE) != size.get() {
+            return Err(EIO);
+        }
+        transport.write64(reg::QUEUE_DESC, addresses.desc);
+        transport.write64(reg::QUEUE_DRIVER, addresses.driver);
+        transport.write64(reg::QUEUE_DEVICE, addresses.device);
+        transport.write16(reg::QUEUE_MSIX_VECTOR, vector);
+        if transport.read16(reg::QUEUE_MSIX_VECTOR) != vector {
+            return Err(ENOSPC);
+        }
+        transport.write16(reg::QUEUE_ENABLE, 1);
+        if transport.read16(reg::QUEUE_ENABLE) != 1 {
+            return Err(EIO);
+        }
+        Ok(())
+    }
+
+    /// Resets the virtqueue and waits until the device says that it did. May sleep.
+    ///
+    /// `VIRTIO_F_RING_RESET` must have been negotiated.
+    ///
+    /// # Errors
+    ///
+    /// - `ENODEV` if the function is gone.
+    /// - `ETIMEDOUT` if the device does not finish.
+    pub fn reset(&self) -> Result {
+        let transport = self.transport;
+
+        transport.write16(reg::QUEUE_RESET, 1);
+        let value = read_poll_timeout(
+            || {
+                Ok((
+                    transport.read16(reg::QUEUE_RESET),
+                    transport.read16(reg::QUEUE_ENABLE),
+                ))
+            },
+            |(reset, enable)| *reset == u16::MAX || (*reset == 0 && *enable == 0),
+            RESET_POLL,
+            RESET_TIMEOUT,
+        )?;
+        if value.0 == u16::MAX {
+            return Err(ENODEV);
+        }
+        Ok(())
+    }
+}

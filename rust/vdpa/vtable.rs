@@ -1,0 +1,575 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The C table of [`Operations`].
+//!
+//! Each callback translates its arguments and calls the operation.
+//!
+//! # Safety
+//!
+//! All callbacks share one contract, which the C core and its consumers keep: `vdev` was made by
+//! [`Device::register`] with the table that the callback comes from, and its management device
+//! exists, as that removes its vDPA devices first. Pointer arguments are valid for the call.
+
+use super::{
+    bindings,
+    callback::Slot,
+    iotlb::Iotlb,
+    stats::Stats,
+    Context,
+    Device,
+    Operations,
+    VqState, //
+};
+use core::marker::PhantomData;
+use kernel::{
+    cpumask::Cpumask,
+    error::from_result,
+    ffi::{
+        c_int,
+        c_uint,
+        c_void, //
+    },
+    mm::Mm, //
+};
+use virtio::features::Features;
+
+/// Defines callbacks that pass their arguments on and return what the operation returns.
+macro_rules! forward {
+    ($(fn $name:ident($($arg:ident: $ty:ty),*) $(-> $ret:ty)?;)*) => {
+        $(
+            extern "C" fn $name(vdev: *mut bindings::vdpa_device, $($arg: $ty),*) $(-> $ret)? {
+                // SAFETY: By the contract of callbacks.
+                unsafe { Device::<T>::with(vdev, |cx| T::$name(cx, $($arg),*)) }
+            }
+        )*
+    };
+}
+
+/// Defines callbacks that pass their arguments on and return 0 or an error number.
+macro_rules! forward_result {
+    ($(fn $name:ident($($arg:ident: $ty:ty),*) -> Result;)*) => {
+        $(
+            extern "C" fn $name(
+                vdev: *mut bindings::vdpa_device,
+                $($arg: $ty),*
+            ) -> c_int {
+                from_result(|| {
+                    // SAFETY: By the contract of callbacks.
+                    unsafe { Device::<T>::with(vdev, |cx| T::$name(cx, $($arg),*)) }?;
+                    Ok(0)
+                })
+            }
+        )*
+    };
+}
+
+/// Builds the tables for one type of device.
+pub(crate) struct VTable<T>(PhantomData<T>);
+
+impl<T: Operations> VTable<T> {
+    /// The table of a device whose data is not initialized yet: it has no `free`.
+    pub(crate) const ALLOCATED: bindings::vdpa_config_ops = bindings::vdpa_config_ops {
+        free: None,
+        ..Self::INITIALIZED
+    };
+
+    /// The table of an initialized device.
+    pub(crate) const INITIALIZED: bindings::vdpa_config_ops = bindings::vdpa_config_ops {
+        set_vq_address: Some(Self::set_vq_address),
+        set_vq_num: Some(Self::set_vq_num),
+        kick_vq: Some(Self::kick_vq),
+        kick_vq_with_data: if T::HAS_KICK_VQ_WITH_DATA {
+            Some(Self::kick_vq_with_data)
+        } else {
+            None
+        },
+        set_vq_cb: Some(Self::set_vq_cb),
+        set_vq_ready: Some(Self::set_vq_ready),
+        get_vq_ready: Some(Self::get_vq_ready),
+        set_vq_state: Some(Self::set_vq_state),
+        get_vq_state: Some(Self::get_vq_state),
+        get_vendor_vq_stats: if T::HAS_GET_VENDOR_VQ_STATS {
+            Some(Self::get_vendor_vq_stats)
+        } else {
+            None
+        },
+        get_vq_notification: if T::HAS_GET_VQ_NOTIFICATION {
+            Some(Self::get_vq_notification)
+        } else {
+            None
+        },
+        get_vq_irq: if T::HAS_GET_VQ_IRQ {
+            Some(Self::get_vq_irq)
+        } else {
+            None
+        },
+        get_vq_size: if T::HAS_GET_VQ_SIZE {
+            Some(Self::get_vq_size)
+        } else {
+            None
+        },
+        get_vq_align: Some(Self::get_vq_align),
+        get_vq_group: if T::HAS_GET_VQ_GROUP {
+            Some(Self::get_vq_group)
+        } else {
+            None
+        },
+        get_vq_desc_group: if T::HAS_GET_VQ_DESC_GROUP {
+            Some(Self::get_vq_desc_group)
+        } else {
+            None
+        },
+        get_device_features: Some(Self::get_device_features),
+        get_backend_features: if T::HAS_GET_BACKEND_FEATURES {
+            Some(Self::get_backend_features)
+        } else {
+            None
+        },
+        set_driver_features: Some(Self::set_driver_features),
+        get_driver_features: Some(Self::get_driver_features),
+        set_config_cb: Some(Self::set_config_cb),
+        get_vq_num_max: Some(Self::get_vq_num_max),
+        get_vq_num_min: if T::HAS_GET_VQ_NUM_MIN {
+            Some(Self::get_vq_num_min)
+        } else {
+            None
+        },
+        get_device_id: Some(Self::get_device_id),
+        get_vendor_id: Some(Self::get_vendor_id),
+        get_status: Some(Self::get_status),
+        set_status: Some(Self::set_status),
+        reset: Some(Self::reset),
+        compat_reset: if T::HAS_COMPAT_RESET {
+            Some(Self::compat_reset)
+        } else {
+            None
+        },
+        suspend: if T::HAS_SUSPEND {
+            Some(Self::suspend)
+        } else {
+            None
+        },
+        resume: if T::HAS_RESUME {
+            Some(Self::resume)
+        } else {
+            None
+        },
+        get_config_size: Some(Self::get_config_size),
+        get_config: Some(Self::get_config),
+        set_config: Some(Self::set_config),
+        get_generation: if T::HAS_GET_GENERATION {
+            Some(Self::get_generation)
+        } else {
+            None
+        },
+        get_iova_range: if T::HAS_GET_IOVA_RANGE {
+            Some(Self::get_iova_range)
+        } else {
+            None
+        },
+        set_vq_affinity: if T::HAS_SET_VQ_AFFINITY {
+            Some(Self::set_vq_affinity)
+        } else {
+            None
+        },
+        get_vq_affinity: if T::HAS_GET_VQ_AFFINITY {
+            Some(Self::get_vq_affinity)
+        } else {
+            None
+        },
+        set_map: if T::HAS_SET_MAP {
+            Some(Self::set_map)
+        } else {
+            None
+        },
+        dma_map: if T::HAS_DMA_MAP {
+            Some(Self::dma_map)
+        } else {
+            None
+        },
+        dma_unmap: if T::HAS_DMA_UNMAP {
+            Some(Self::dma_unmap)
+        } else {
+            None
+        },
+        reset_map: if T::HAS_RESET_MAP {
+            Some(Self::reset_map)
+        } else {
+            None
+        },
+        set_group_asid: if T::HAS_SET_GROUP_ASID {
+            Some(Self::set_group_asid)
+        } else {
+            None
+        },
+        get_vq_map: if T::HAS_VQ_IS_SOFTWARE {
+            Some(Self::get_vq_map)
+        } else {
+            None
+        },
+        bind_mm: if T::HAS_BIND_MM {
+            Some(Self::bind_mm)
+        } else {
+            None
+        },
+        unbind_mm: if T::HAS_UNBIND_MM {
+            Some(Self::unbind_mm)
+        } else {
+            None
+        },
+        free: Some(Device::<T>::free),
+    };
+
+    forward! {
+        fn set_vq_num(vq: u16, num: u32);
+        fn kick_vq(vq: u16);
+        fn kick_vq_with_data(data: u32);
+        fn set_vq_ready(vq: u16, ready: bool);
+        fn get_vq_ready(vq: u16) -> bool;
+        fn get_vq_size(vq: u16) -> u16;
+        fn get_vq_align() -> u32;
+        fn get_vq_group(vq: u16) -> u32;
+        fn get_vq_desc_group(vq: u16) -> u32;
+        fn get_device_features() -> u64;
+        fn get_driver_features() -> u64;
+        fn get_vq_num_max() -> u16;
+        fn get_vq_num_min() -> u16;
+        fn get_device_id() -> u32;
+        fn get_vendor_id() -> u32;
+        fn get_status() -> u8;
+        fn set_status(status: u8);
+        fn get_config_size() -> usize;
+        fn get_generation() -> u32;
+        fn unbind_mm();
+    }
+
+    forward_result! {
+        fn set_vq_address(vq: u16, desc_area: u64, driver_area: u64, device_area: u64) -> Result;
+        fn set_driver_features(features: u64) -> Result;
+        fn suspend() -> Result;
+        fn resume() -> Result;
+        fn dma_unmap(asid: c_uint, iova: u64, size: u64) -> Result;
+        fn reset_map(asid: c_uint) -> Result;
+        fn set_group_asid(group: c_uint, asid: c_uint) -> Result;
+    }
+
+    /// Stores the callback `cb` of a consumer, none if it is NULL.
+    ///
+    /// # Safety
+    ///
+    /// `cb` is NULL or valid. The consumer may be called back as it says until it replaces the
+    /// callback, or the device is reset or unregistered.
+    unsafe fn set_callback(slot: &Slot, cb: *mut bindings::vdpa_callback) {
+        // SAFETY: By the safety requirement.
+        match unsafe { cb.as_ref() } {
+            // SAFETY: By the safety requirement. `reset` and `Device::retire` clear the slot.
+            Some(cb) => unsafe { slot.replace(cb) },
+            None => slot.clear(),
+        }
+    }
+
+    /// Returns the state in `raw`, as the kind that the negotiated features call for.
+    fn decode_state(cx: Context<'_, '_, T>, raw: &bindings::vdpa_vq_state) -> VqState {
+        let features = Features::from_bits(T::get_driver_features(cx));
+
+        if features.contains(Features::RING_PACKED) {
+            // SAFETY: All bit patterns are valid for both members of the union, whose caller has
+            // filled the one that the features call for.
+            let packed = unsafe { raw.__bindgen_anon_1.packed };
+            VqState::Packed {
+                last_avail_counter: packed.last_avail_counter() != 0,
+                last_avail_idx: packed.last_avail_idx(),
+                last_used_counter: packed.last_used_counter() != 0,
+                last_used_idx: packed.last_used_idx(),
+            }
+        } else {
+            // SAFETY: As above.
+            let split = unsafe { raw.__bindgen_anon_1.split };
+            VqState::Split {
+                avail_index: split.avail_index,
+            }
+        }
+    }
+
+    /// Returns `state` in its C form, with no byte left uninitialized.
+    fn encode_state(state: VqState) -> bindings::vdpa_vq_state {
+        let mut raw: bindings::vdpa_vq_state = pin_init::zeroed();
+
+        match state {
+            VqState::Split { avail_index } => {
+                raw.__bindgen_anon_1.split = bindings::vdpa_vq_state_split { avail_index };
+            }
+            VqState::Packed {
+                last_avail_counter,
+                last_avail_idx,
+                last_used_counter,
+                last_used_idx,
+            } => {
+                let mut packed: bindings::vdpa_vq_state_packed = pin_init::zeroed();
+
+                packed.set_last_avail_counter(last_avail_counter.into());
+                packed.set_last_avail_idx(last_avail_idx & 0x7fff);
+                packed.set_last_used_counter(last_used_counter.into());
+                packed.set_last_used_idx(last_used_idx & 0x7fff);
+                raw.__bindgen_anon_1.packed = packed;
+            }
+        }
+        raw
+    }
+
+    extern "C" fn set_vq_cb(
+        vdev: *mut bindings::vdpa_device,
+        vq: u16,
+        cb: *mut bindings::vdpa_callback,
+    ) {
+        // SAFETY: By the contract of callbacks.
+        unsafe {
+            Device::<T>::with(vdev, |cx| {
+                if let Some(slot) = T::vq_callback(cx, vq) {
+                    Self::set_callback(slot, cb);
+                }
+            })
+        }
+    }
+
+    extern "C" fn set_vq_state(
+        vdev: *mut bindings::vdpa_device,
+        vq: u16,
+        state: *const bindings::vdpa_vq_state,
+    ) -> c_int {
+        from_result(|| {
+            // SAFETY: By the contract of callbacks.
+            unsafe {
+                Device::<T>::with(vdev, |cx| {
+                    T::set_vq_state(cx, vq, Self::decode_state(cx, &*state))
+                })?;
+            }
+            Ok(0)
+        })
+    }
+
+    extern "C" fn get_vq_state(
+        vdev: *mut bindings::vdpa_device,
+        vq: u16,
+        state: *mut bindings::vdpa_vq_state,
+    ) -> c_int {
+        from_result(|| {
+            // SAFETY: By the contract of callbacks.
+            let value = unsafe { Device::<T>::with(vdev, |cx| T::get_vq_state(cx, vq)) }?;
+
+            // The consumer passes uninitialized memory and copies all of it to user space.
+            //
+            // SAFETY: By the contract of callbacks.
+            unsafe { state.write(Self::encode_state(value)) };
+            Ok(0)
+        })
+    }
+
+    extern "C" fn get_vendor_vq_stats(
+        vdev: *mut bindings::vdpa_device,
+        vq: u16,
+        msg: *mut bindings::sk_buff,
+        _extack: *mut bindings::netlink_ext_ack,
+    ) -> c_int {
+        from_result(|| {
+            // SAFETY: By the contract of callbacks. Nobody else uses the message meanwhile.
+            let mut stats = unsafe { Stats::from_raw(msg) }?;
+            // SAFETY: By the contract of callbacks.
+            unsafe { Device::<T>::with(vdev, |cx| T::get_vendor_vq_stats(cx, vq, &mut stats)) }?;
+            Ok(0)
+        })
+    }
+
+    extern "C" fn get_vq_notification(
+        vdev: *mut bindings::vdpa_device,
+        vq: u16,
+    ) -> bindings::vdpa_notification_area {
+        // SAFETY: By the contract of callbacks.
+        match unsafe { Device::<T>::with(vdev, |cx| T::get_vq_notification(cx, vq)) } {
+            Some(area) => bindings::vdpa_notification_area {
+                addr: area.addr,
+                size: area.size,
+            },
+            // A size of 0 is not the size of a page, hence it is not mapped.
+            None => bindings::vdpa_notification_area { addr: 0, size: 0 },
+        }
+    }
+
+    extern "C" fn get_vq_irq(vdev: *mut bindings::vdpa_device, vq: u16) -> c_int {
+        from_result(|| {
+            // SAFETY: By the contract of callbacks.
+            let irq = unsafe { Device::<T>::with(vdev, |cx| T::get_vq_irq(cx, vq)) }?;
+            Ok(c_int::try_from(irq)?)
+        })
+    }
+
+    extern "C" fn get_backend_features(vdev: *const bindings::vdpa_device) -> u64 {
+        // SAFETY: By the contract of callbacks.
+        unsafe { Device::<T>::with(vdev, |cx| T::get_backend_features(cx)) }
+    }
+
+    extern "C" fn set_config_cb(
+        vdev: *mut bindings::vdpa_device,
+        cb: *mut bindings::vdpa_callback,
+    ) {
+        // SAFETY: By the contract of callbacks.
+        unsafe { Device::<T>::with(vdev, |cx| Self::set_callback(T::config_callback(cx), cb)) }
+    }
+
+    extern "C" fn reset(vdev: *mut bindings::vdpa_device) -> c_int {
+        from_result(|| {
+            // SAFETY: By the contract of callbacks.
+            unsafe {
+                Device::<T>::with(vdev, |cx| {
+                    let result = T::reset(cx);
+                    Device::<T>::clear_callbacks(vdev, cx);
+                    result
+                })?;
+            }
+            Ok(0)
+        })
+    }
+
+    extern "C" fn compat_reset(vdev: *mut bindings::vdpa_device, flags: u32) -> c_int {
+        from_result(|| {
+            // SAFETY: By the contract of callbacks.
+            unsafe {
+                Device::<T>::with(vdev, |cx| {
+                    let result = T::compat_reset(cx, flags);
+                    Device::<T>::clear_callbacks(vdev, cx);
+                    result
+                })?;
+            }
+            Ok(0)
+        })
+    }
+
+    extern "C" fn get_config(
+        vdev: *mut bindings::vdpa_device,
+        offset: c_uint,
+        buf: *mut c_void,
+        len: c_uint,
+    ) {
+        let (Ok(offset), Ok(len)) = (usize::try_from(offset), usize::try_from(len)) else {
+            return;
+        };
+        // SAFETY: By the contract of callbacks, `buf` has room for `len` bytes. It need not be
+        // initialized on entry.
+        let buf = unsafe {
+            buf.cast::<u8>().write_bytes(0, len);
+            core::slice::from_raw_parts_mut(buf.cast::<u8>(), len)
+        };
+
+        // SAFETY: By the contract of callbacks.
+        unsafe { Device::<T>::with(vdev, |cx| T::get_config(cx, offset, buf)) }
+    }
+
+    extern "C" fn set_config(
+        vdev: *mut bindings::vdpa_device,
+        offset: c_uint,
+        buf: *const c_void,
+        len: c_uint,
+    ) {
+        let (Ok(offset), Ok(len)) = (usize::try_from(offset), usize::try_from(len)) else {
+            return;
+        };
+        // SAFETY: By the contract of callbacks, `buf` holds `len` bytes.
+        let buf = unsafe { core::slice::from_raw_parts(buf.cast::<u8>(), len) };
+
+        // SAFETY: By the contract of callbacks.
+        unsafe { Device::<T>::with(vdev, |cx| T::set_config(cx, offset, buf)) }
+    }
+
+    extern "C" fn get_iova_range(vdev: *mut bindings::vdpa_device) -> bindings::vdpa_iova_range {
+        // SAFETY: By the contract of callbacks.
+        let range = unsafe { Device::<T>::with(vdev, |cx| T::get_iova_range(cx)) };
+
+        bindings::vdpa_iova_range {
+            first: range.first,
+            last: range.last,
+        }
+    }
+
+    extern "C" fn set_vq_affinity(
+        vdev: *mut bindings::vdpa_device,
+        vq: u16,
+        mask: *const bindings::cpumask,
+    ) -> c_int {
+        from_result(|| {
+            // SAFETY: By the contract of callbacks.
+            unsafe {
+                let mask = Cpumask::from_raw(mask);
+                Device::<T>::with(vdev, |cx| T::set_vq_affinity(cx, vq, mask))?;
+            }
+            Ok(0)
+        })
+    }
+
+    extern "C" fn get_vq_affinity(
+        vdev: *mut bindings::vdpa_device,
+        vq: u16,
+    ) -> *const bindings::cpumask {
+        // SAFETY: By the contract of callbacks.
+        unsafe {
+            Device::<T>::with(vdev, |cx| {
+                T::get_vq_affinity(cx, vq)
+                    .map_or(core::ptr::null(), |mask| mask.as_raw().cast_const())
+            })
+        }
+    }
+
+    extern "C" fn set_map(
+        vdev: *mut bindings::vdpa_device,
+        asid: c_uint,
+        iotlb: *mut bindings::vhost_iotlb,
+    ) -> c_int {
+        from_result(|| {
+            // SAFETY: By the contract of callbacks.
+            unsafe {
+                let iotlb = Iotlb::from_raw(iotlb);
+                Device::<T>::with(vdev, |cx| T::set_map(cx, asid, iotlb))?;
+            }
+            Ok(0)
+        })
+    }
+
+    extern "C" fn dma_map(
+        vdev: *mut bindings::vdpa_device,
+        asid: c_uint,
+        iova: u64,
+        size: u64,
+        pa: u64,
+        perm: u32,
+        _opaque: *mut c_void,
+    ) -> c_int {
+        from_result(|| {
+            // SAFETY: By the contract of callbacks.
+            unsafe { Device::<T>::with(vdev, |cx| T::dma_map(cx, asid, iova, size, pa, perm)) }?;
+            Ok(0)
+        })
+    }
+
+    extern "C" fn get_vq_map(vdev: *mut bindings::vdpa_device, vq: u16) -> bindings::virtio_map {
+        // SAFETY: By the contract of callbacks.
+        unsafe {
+            if Device::<T>::with(vdev, |cx| T::vq_is_software(cx, vq)) {
+                bindings::virtio_map {
+                    dma_dev: &raw mut (*vdev).dev,
+                }
+            } else {
+                (*vdev).vmap
+            }
+        }
+    }
+
+    extern "C" fn bind_mm(vdev: *mut bindings::vdpa_device, mm: *mut bindings::mm_struct) -> c_int {
+        from_result(|| {
+            // SAFETY: By the contract of callbacks.
+            unsafe {
+                let mm = Mm::from_raw(mm);
+                Device::<T>::with(vdev, |cx| T::bind_mm(cx, mm))?;
+            }
+            Ok(0)
+        })
+    }
+}
