@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The configuration space that a consumer sees.
+//!
+//! While the device is live, registers are only read if the device has signalled a change since:
+//! netlink lets any user of the machine ask, under the lock of the vDPA bus.
+
+use super::{
+    control::{
+        Control,
+        Phase, //
+    },
+    function::Function,
+    profile::Profile, //
+};
+use kernel::prelude::*;
+use virtio::{
+    config,
+    status::Status, //
+};
+
+/// How often a configuration that changes while it is read is read again.
+const ATTEMPTS: u32 = 8;
+
+impl Function<'_> {
+    /// Brings the copies of status and configuration of a live device up to date, if it has
+    /// signalled a change.
+    pub(crate) fn refresh(&self, control: &mut Control) {
+        if control.phase != Phase::Live || !self.shared.receivers.take_stale() {
+            return;
+        }
+        let status = self.transport.status();
+        if status.is_gone() {
+            dev_warn!(self.pdev, "has vanished\n");
+            return self.lose_for_good(control);
+        }
+        if status.contains(Status::NEEDS_RESET) {
+            control.status = control.status.union(Status::NEEDS_RESET);
+        }
+        self.read_config(control);
+    }
+
+    /// Reads the configuration into the copy, which stays as it is on an error.
+    fn read_config(&self, control: &mut Control) {
+        let Ok(mut fresh) = KVec::from_elem(0, control.config.len(), GFP_KERNEL) else {
+            return self.shared.receivers.mark_stale();
+        };
+        let settled = config::read_stable(
+            ATTEMPTS,
+            || Ok::<_, Error>(u32::from(self.transport.config_generation())),
+            || {
+                self.transport.read_config(&mut fresh);
+                Ok(())
+            },
+        );
+
+        if settled != Ok(true) {
+            self.shared.receivers.mark_stale();
+            return self.complain(control, fmt!("the configuration does not settle"));
+        }
+        if fresh[..] != control.config[..] {
+            control.config = fresh;
+            control.generation = control.generation.wrapping_add(1);
+        }
+    }
+
+    /// Copies configuration to `buf`, which is zero, from `offset` on.
+    pub(crate) fn copy_config(&self, profile: &Profile, offset: usize, buf: &mut [u8]) {
+        let mut control = self.shared.control.lock();
+        let control = &mut *control;
+
+        self.refresh(control);
+        if control.phase == Phase::Stopped {
+            // Such a device does not signal changes.
+            self.read_config(control);
+        }
+        let span = config::clamp(offset, buf.len(), control.config.len());
+        if let Some(source) = control.config.get(span.source()) {
+            for (to, from) in span.prepare(buf).iter_mut().zip(source) {
+                *to = *from;
+            }
+        }
+        if let Some(shown) = buf.get_mut(span.copy()) {
+            profile.overlay.apply(offset, shown);
+        }
+    }
+
+    /// Writes configuration of the device; what is beyond its end is dropped.
+    pub(crate) fn write_config(&self, offset: usize, buf: &[u8]) {
+        let control = self.shared.control.lock();
+
+        if matches!(control.phase, Phase::Stopped | Phase::Live) {
+            self.transport.write_config(offset, buf);
+            self.shared.receivers.mark_stale();
+        }
+    }
+
+    /// Returns the number that changes with the configuration.
+    pub(crate) fn generation(&self) -> u32 {
+        let mut control = self.shared.control.lock();
+
+        self.refresh(&mut control);
+        control.generation
+    }
+
+    /// Returns the status that the consumer sees.
+    pub(crate) fn status(&self) -> Status {
+        let mut control = self.shared.control.lock();
+
+        self.refresh(&mut control);
+        control.status
+    }
+}

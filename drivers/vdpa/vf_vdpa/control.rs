@@ -1,0 +1,332 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The control path: what a consumer asks for, and when the hardware gets to know.
+
+use super::{
+    function::Function,
+    profile::Profile, //
+};
+use kernel::{
+    prelude::*,
+    time::{
+        Delta,
+        Instant,
+        Monotonic, //
+    }, //
+};
+use vdpa::{
+    virtio_pci::Selector,
+    Text,
+    VqState, //
+};
+use virtio::{
+    features::Features,
+    policy,
+    queue::{
+        is_initial_state_packed,
+        is_initial_state_split,
+        Addresses, //
+    },
+    status::{
+        self,
+        Status, //
+    }, //
+};
+
+/// Where the hardware stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Not started since the last reset.
+    Stopped,
+    /// Started: `DRIVER_OK` is set.
+    Live,
+    /// Reset without the consumer's doing, or failed to start: waits for the consumer's reset.
+    Lost,
+    /// In the hands of the PCI core, which resets it: no register may be touched.
+    Detached,
+    /// Removed or beyond repair.
+    Gone,
+}
+
+/// What the hardware does with a virtqueue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum HardwareQueue {
+    /// It is not enabled.
+    Disabled,
+    /// It is enabled.
+    Enabled,
+    /// It is enabled, although the consumer has disabled it: a function without `RING_RESET` knows
+    /// no way back but a reset.
+    Parked,
+}
+
+/// What a consumer has set of a virtqueue.
+#[derive(Clone, Copy)]
+pub(crate) struct VirtQueue {
+    /// The number of entries; as many as the function has, if never set.
+    pub(crate) num: Option<u32>,
+    pub(crate) addresses: Addresses,
+    pub(crate) ready: bool,
+    pub(crate) hardware: HardwareQueue,
+    /// It was enabled since the last reset: its state is no longer the initial one.
+    pub(crate) was_live: bool,
+}
+
+impl VirtQueue {
+    const INITIAL: Self = Self {
+        num: None,
+        addresses: Addresses {
+            desc: 0,
+            driver: 0,
+            device: 0,
+        },
+        ready: false,
+        hardware: HardwareQueue::Disabled,
+        was_live: false,
+    };
+}
+
+/// The software copy of what the consumer wants, and the state of the hardware.
+pub(crate) struct Control {
+    pub(crate) selector: Selector,
+    pub(crate) phase: Phase,
+    /// The vDPA device, if there is one.
+    pub(crate) profile: Option<Profile>,
+    /// The status that the consumer sees.
+    pub(crate) status: Status,
+    /// The features that the consumer has accepted.
+    pub(crate) accepted: Features,
+    pub(crate) queues: KVec<VirtQueue>,
+    /// The configuration of the function when it was last read.
+    pub(crate) config: KVec<u8>,
+    /// Changes with `config`.
+    pub(crate) generation: u32,
+    last_complaint: Option<Instant<Monotonic>>,
+}
+
+impl Control {
+    pub(crate) fn new(selector: Selector, queues: u16, config_len: usize) -> Result<Self> {
+        /// Longer than any configuration that the specification knows.
+        const MAX_CONFIG_LEN: usize = 4096;
+
+        Ok(Self {
+            selector,
+            phase: Phase::Stopped,
+            profile: None,
+            status: Status::RESET,
+            accepted: Features::EMPTY,
+            queues: KVec::from_elem(VirtQueue::INITIAL, usize::from(queues), GFP_KERNEL)?,
+            config: KVec::from_elem(0, config_len.min(MAX_CONFIG_LEN), GFP_KERNEL)?,
+            generation: 0,
+            last_complaint: None,
+        })
+    }
+
+    /// Returns whether registers may be touched.
+    pub(crate) fn reachable(&self) -> bool {
+        !matches!(self.phase, Phase::Detached | Phase::Gone)
+    }
+
+    /// Returns a virtqueue.
+    pub(crate) fn queue(&mut self, vq: u16) -> Option<&mut VirtQueue> {
+        self.queues.get_mut(usize::from(vq))
+    }
+
+    /// Returns whether something that a consumer can provoke may be logged now: a line a second.
+    pub(crate) fn may_complain(&mut self) -> bool {
+        let quiet = self
+            .last_complaint
+            .is_some_and(|last| last.elapsed() < Delta::from_secs(1));
+
+        if !quiet {
+            self.last_complaint = Some(Instant::now());
+        }
+        !quiet
+    }
+
+    /// Forgets all that the consumer has set.
+    pub(crate) fn forget(&mut self) {
+        self.status = Status::RESET;
+        self.accepted = Features::EMPTY;
+        for queue in &mut self.queues {
+            *queue = VirtQueue::INITIAL;
+        }
+        self.generation = self.generation.wrapping_add(1);
+    }
+}
+
+impl Function<'_> {
+    /// Sets the features that the consumer accepts.
+    ///
+    /// # Errors
+    ///
+    /// - `EINVAL` if they are not offered, or lack what is required.
+    /// - `EBUSY` after `FEATURES_OK`.
+    pub(crate) fn set_features(&self, profile: &Profile, features: Features) -> Result {
+        let mut control = self.shared.control.lock();
+
+        if control.status.contains(Status::FEATURES_OK) {
+            // The core sets no features before it reads the configuration of a device that was
+            // never told any. That must not disturb.
+            let harmless = features.is_empty() || features == control.accepted;
+            return if harmless { Ok(()) } else { Err(EBUSY) };
+        }
+        if let Err(error) = policy::accept(profile.features, features, self.shared.limits.id) {
+            if control.may_complain() {
+                dev_warn!(self.pdev, "features refused: {}\n", Text(error));
+            }
+            return Err(EINVAL);
+        }
+        control.accepted = features;
+        Ok(())
+    }
+
+    /// Takes a new value of the status. What cannot be honoured does not show afterwards.
+    pub(crate) fn set_status(&self, profile: &Profile, requested: Status) {
+        let mut control = self.shared.control.lock();
+        let control = &mut *control;
+
+        self.refresh(control);
+        let wants_driver_ok = requested
+            .difference(control.status)
+            .contains(Status::DRIVER_OK);
+
+        let transition = match status::transition(control.status, requested) {
+            Ok(transition) => transition,
+            Err(error) => {
+                if control.may_complain() {
+                    dev_warn!(
+                        self.pdev,
+                        "status {} refused: {}\n",
+                        Text(requested),
+                        Text(error)
+                    );
+                }
+                if wants_driver_ok {
+                    control.status = control.status.union(Status::FAILED);
+                }
+                return;
+            }
+        };
+
+        let negotiated = Status::FEATURES_OK.union(Status::DRIVER_OK);
+        control.status = control.status.union(transition.set.difference(negotiated));
+        if !matches!(control.phase, Phase::Stopped | Phase::Live) {
+            if wants_driver_ok {
+                control.status = control.status.union(Status::FAILED);
+            }
+            return;
+        }
+        self.transport.set_status(control.status);
+        if transition.features_ok && !self.negotiate(control) {
+            if wants_driver_ok {
+                self.fail(control);
+            }
+            return;
+        }
+        if transition.driver_ok && self.start(control, profile).is_err() {
+            self.fail(control);
+        }
+    }
+
+    /// Negotiates the features with the device. Returns whether it agrees.
+    fn negotiate(&self, control: &mut Control) -> bool {
+        let limits = &self.shared.limits;
+        let required = policy::MANDATORY;
+        let wanted = control.status.union(Status::FEATURES_OK);
+
+        if !control.accepted.contains(required) {
+            if control.may_complain() {
+                dev_warn!(self.pdev, "FEATURES_OK refused: no features were set\n");
+            }
+            return false;
+        }
+        self.transport
+            .set_driver_features(&mut control.selector, control.accepted.union(limits.hidden));
+        self.transport.set_status(wanted);
+
+        let status = self.transport.status();
+        if status.is_gone() {
+            self.lose_for_good(control);
+            return false;
+        }
+        if !status.contains(Status::FEATURES_OK) {
+            if control.may_complain() {
+                dev_warn!(
+                    self.pdev,
+                    "the device refuses the features {}\n",
+                    Text(control.accepted.names(limits.id))
+                );
+            }
+            return false;
+        }
+        control.status = wanted;
+        true
+    }
+
+    /// Shows `FAILED`, and takes from the device what it may have been told already.
+    fn fail(&self, control: &mut Control) {
+        self.close_gates();
+        control.status = control
+            .status
+            .difference(Status::DRIVER_OK)
+            .union(Status::FAILED);
+        if control.reachable() {
+            control.phase = Phase::Lost;
+            self.quiesce(control);
+        }
+    }
+
+    /// Checks the place from which a virtqueue shall go on: only the beginning will do.
+    ///
+    /// # Errors
+    ///
+    /// - `EOPNOTSUPP` for any other place: a plain virtio function always starts at the beginning.
+    pub(crate) fn set_vq_state(&self, state: VqState) -> Result {
+        let initial = match state {
+            VqState::Split { avail_index } => is_initial_state_split(avail_index),
+            VqState::Packed {
+                last_avail_counter,
+                last_avail_idx,
+                last_used_counter,
+                last_used_idx,
+            } => is_initial_state_packed(
+                last_avail_counter,
+                last_avail_idx,
+                last_used_counter,
+                last_used_idx,
+            ),
+        };
+
+        if initial {
+            Ok(())
+        } else {
+            Err(EOPNOTSUPP)
+        }
+    }
+
+    /// Returns the place from which a virtqueue would go on, while that is the beginning.
+    ///
+    /// # Errors
+    ///
+    /// - `EINVAL` if there is no such virtqueue.
+    /// - `EOPNOTSUPP` once it was enabled: a plain virtio function does not tell where it stands.
+    pub(crate) fn vq_state(&self, vq: u16) -> Result<VqState> {
+        let mut control = self.shared.control.lock();
+        let packed = control.accepted.contains(Features::RING_PACKED);
+
+        if control.queue(vq).ok_or(EINVAL)?.was_live {
+            return Err(EOPNOTSUPP);
+        }
+        Ok(if packed {
+            VqState::Packed {
+                last_avail_counter: true,
+                last_avail_idx: 0,
+                last_used_counter: true,
+                last_used_idx: 0,
+            }
+        } else {
+            VqState::Split { avail_index: 0 }
+        })
+    }
+}

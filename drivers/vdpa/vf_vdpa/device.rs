@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The operations of the vDPA device.
+
+use super::{
+    driver::VfVdpa,
+    profile::Profile, //
+};
+use kernel::{
+    page::PAGE_SIZE,
+    prelude::*, //
+};
+use vdpa::{
+    callback::Slot,
+    stats::Stats,
+    Context,
+    NotificationArea,
+    Operations,
+    VqState,
+    BACKEND_F_ENABLE_AFTER_DRIVER_OK, //
+};
+use virtio::{
+    features::Features,
+    notify,
+    queue::{
+        Addresses,
+        RingKind,
+        Size, //
+    },
+    status::Status, //
+};
+
+/// A vDPA device. Its data is the [`Profile`] that it was added with.
+pub(crate) struct VfDevice;
+
+type Cx<'c, 'a> = Context<'c, 'a, VfDevice>;
+
+#[vtable]
+impl Operations for VfDevice {
+    type Management = VfVdpa;
+    type Data = Profile;
+
+    fn vq_callback<'c, 'a>(cx: Cx<'c, 'a>, vq: u16) -> Option<&'c Slot> {
+        cx.parent()
+            .shared
+            .receivers
+            .queue(vq)
+            .map(|queue| &queue.callback)
+    }
+
+    fn config_callback<'c, 'a>(cx: Cx<'c, 'a>) -> &'c Slot {
+        &cx.parent().shared.receivers.config
+    }
+
+    fn set_vq_address(cx: Cx<'_, '_>, vq: u16, desc: u64, driver: u64, device: u64) -> Result {
+        let mut control = cx.parent().shared.control.lock();
+        let kind = RingKind::from_features(control.accepted);
+        let addresses = Addresses {
+            desc,
+            driver,
+            device,
+        };
+
+        // Areas grow with the size, which may come later: one entry shows what is misaligned.
+        Size::new(1, 1, kind)
+            .and_then(|size| addresses.validate(size, kind))
+            .map_err(|_| EINVAL)?;
+        control.queue(vq).ok_or(EINVAL)?.addresses = addresses;
+        Ok(())
+    }
+
+    fn set_vq_num(cx: Cx<'_, '_>, vq: u16, num: u32) {
+        if let Some(queue) = cx.parent().shared.control.lock().queue(vq) {
+            queue.num = Some(num);
+        }
+    }
+
+    fn kick_vq(cx: Cx<'_, '_>, vq: u16) {
+        if let Some(queue) = cx.parent().shared.receivers.queue(vq) {
+            queue.kick(&cx.parent().transport);
+        }
+    }
+
+    fn set_vq_ready(cx: Cx<'_, '_>, vq: u16, ready: bool) {
+        cx.parent().set_queue_ready(cx.data(), vq, ready);
+    }
+
+    fn get_vq_ready(cx: Cx<'_, '_>, vq: u16) -> bool {
+        let mut control = cx.parent().shared.control.lock();
+
+        control.queue(vq).is_some_and(|queue| queue.ready)
+    }
+
+    fn set_vq_state(cx: Cx<'_, '_>, _vq: u16, state: VqState) -> Result {
+        cx.parent().set_vq_state(state)
+    }
+
+    fn get_vq_state(cx: Cx<'_, '_>, vq: u16) -> Result<VqState> {
+        cx.parent().vq_state(vq)
+    }
+
+    fn get_vendor_vq_stats(cx: Cx<'_, '_>, vq: u16, stats: &mut Stats<'_>) -> Result {
+        let shared = &cx.parent().shared;
+        let ready = {
+            let mut control = shared.control.lock();
+            control.queue(vq).ok_or(EINVAL)?.ready
+        };
+        let queue = shared.receivers.queue(vq).ok_or(EINVAL)?;
+
+        stats.put(c"kicks", queue.kicks())?;
+        stats.put(c"interrupts", queue.interrupts())?;
+        stats.put(c"ready", ready.into())
+    }
+
+    fn get_vq_notification(cx: Cx<'_, '_>, vq: u16) -> Option<NotificationArea> {
+        let function = cx.parent();
+        let accepted = function.shared.control.lock().accepted;
+        let queue = function.queue_limits(cx.data(), accepted, vq)?;
+        let layout = function.transport.layout().notify();
+        let bar = u32::from(layout.window().bar());
+        let size = u64::try_from(PAGE_SIZE).ok()?;
+
+        // The consumer writes its own number of the queue, which must be the function's.
+        if queue.doorbell.index != vq {
+            return None;
+        }
+        let start = function.pdev.resource_start(bar).ok()?;
+        let addr = notify::doorbell_page(layout, start, queue.doorbell.offset, size)?;
+        Some(NotificationArea { addr, size })
+    }
+
+    fn get_vq_irq(cx: Cx<'_, '_>, vq: u16) -> Result<u32> {
+        cx.parent().interrupts.exclusive_irq(vq).ok_or(EINVAL)
+    }
+
+    fn get_vq_size(cx: Cx<'_, '_>, vq: u16) -> u16 {
+        let accepted = cx.parent().shared.control.lock().accepted;
+
+        cx.parent()
+            .queue_limits(cx.data(), accepted, vq)
+            .map_or(0, |queue| queue.max_size)
+    }
+
+    fn get_vq_align(_cx: Cx<'_, '_>) -> u32 {
+        u32::try_from(PAGE_SIZE).unwrap_or(4096)
+    }
+
+    fn get_device_features(cx: Cx<'_, '_>) -> u64 {
+        cx.data().features.bits()
+    }
+
+    fn get_backend_features(_cx: Cx<'_, '_>) -> u64 {
+        // Virtqueues may be enabled after DRIVER_OK, as QEMU does whether it is advertised or not.
+        BACKEND_F_ENABLE_AFTER_DRIVER_OK
+    }
+
+    fn set_driver_features(cx: Cx<'_, '_>, features: u64) -> Result {
+        cx.parent()
+            .set_features(cx.data(), Features::from_bits(features))
+    }
+
+    fn get_driver_features(cx: Cx<'_, '_>) -> u64 {
+        cx.parent().shared.control.lock().accepted.bits()
+    }
+
+    fn get_vq_num_max(cx: Cx<'_, '_>) -> u16 {
+        cx.parent().shared.limits.num_max()
+    }
+
+    fn get_device_id(cx: Cx<'_, '_>) -> u32 {
+        cx.parent().shared.limits.id.id()
+    }
+
+    fn get_vendor_id(cx: Cx<'_, '_>) -> u32 {
+        cx.parent().shared.limits.vendor.into()
+    }
+
+    fn get_status(cx: Cx<'_, '_>) -> u8 {
+        cx.parent().status().bits()
+    }
+
+    fn set_status(cx: Cx<'_, '_>, status: u8) {
+        cx.parent().set_status(cx.data(), Status::from_bits(status));
+    }
+
+    fn reset(cx: Cx<'_, '_>) -> Result {
+        cx.parent().reset()
+    }
+
+    fn get_config_size(cx: Cx<'_, '_>) -> usize {
+        cx.parent().shared.control.lock().config.len()
+    }
+
+    fn get_config(cx: Cx<'_, '_>, offset: usize, buf: &mut [u8]) {
+        cx.parent().copy_config(cx.data(), offset, buf);
+    }
+
+    fn set_config(cx: Cx<'_, '_>, offset: usize, buf: &[u8]) {
+        cx.parent().write_config(offset, buf);
+    }
+
+    fn get_generation(cx: Cx<'_, '_>) -> u32 {
+        cx.parent().generation()
+    }
+}

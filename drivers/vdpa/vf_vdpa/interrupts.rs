@@ -1,0 +1,254 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Who is told of an interrupt.
+
+use super::queue::Queue;
+use kernel::{
+    device::Bound,
+    pci,
+    prelude::*,
+    str::CString,
+    sync::{
+        atomic::{
+            Atomic,
+            Full,
+            Relaxed, //
+        },
+        Arc, //
+    }, //
+};
+use vdpa::{
+    callback::Slot,
+    irq, //
+};
+
+/// What interrupt handlers work on.
+#[pin_data]
+pub(crate) struct Receivers {
+    /// The virtqueues, by the index that the consumer uses.
+    pub(crate) queues: KVec<Pin<KBox<Queue>>>,
+    /// The consumer's callback for configuration changes.
+    #[pin]
+    pub(crate) config: Slot,
+    config_interrupts: Atomic<u64>,
+    /// The configuration or the status may have changed since somebody looked.
+    stale: Atomic<bool>,
+}
+
+impl Receivers {
+    /// Allocates what `queues` virtqueues need.
+    pub(crate) fn new(queues: u16) -> Result<Arc<Self>> {
+        let mut all = KVec::with_capacity(usize::from(queues), GFP_KERNEL)?;
+
+        for _ in 0..queues {
+            all.push(KBox::pin_init(Queue::new(), GFP_KERNEL)?, GFP_KERNEL)?;
+        }
+        Arc::pin_init(
+            pin_init!(Self {
+                queues: all,
+                config <- Slot::new(),
+                config_interrupts: Atomic::new(0),
+                stale: Atomic::new(true),
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    /// Returns a virtqueue.
+    pub(crate) fn queue(&self, vq: u16) -> Option<&Queue> {
+        self.queues.get(usize::from(vq)).map(|queue| &**queue)
+    }
+
+    /// Notes that configuration and status have to be read again.
+    pub(crate) fn mark_stale(&self) {
+        self.stale.xchg(true, Full);
+    }
+
+    /// Returns whether configuration and status have to be read again, which the caller then does.
+    pub(crate) fn take_stale(&self) -> bool {
+        self.stale.xchg(false, Full)
+    }
+
+    /// Returns the number of configuration interrupts since probe.
+    pub(crate) fn config_interrupts(&self) -> u64 {
+        self.config_interrupts.load(Relaxed)
+    }
+
+    fn config_changed(&self) {
+        self.config_interrupts.add(1, Relaxed);
+        self.mark_stale();
+        self.config.call();
+    }
+}
+
+/// What a vector serves.
+#[derive(Clone, Copy)]
+enum Serves {
+    /// Configuration changes.
+    Config,
+    /// One virtqueue.
+    Queue(u16),
+    /// All virtqueues.
+    Queues,
+    /// All virtqueues and configuration changes.
+    Everything,
+}
+
+/// The handler of one vector.
+pub(crate) struct Handler {
+    serves: Serves,
+    receivers: Arc<Receivers>,
+}
+
+impl irq::Handler for Handler {
+    fn handle(&self) {
+        let receivers = &*self.receivers;
+
+        if matches!(self.serves, Serves::Config | Serves::Everything) {
+            receivers.config_changed();
+        }
+        match self.serves {
+            Serves::Config => {}
+            Serves::Queue(vq) => {
+                if let Some(queue) = receivers.queue(vq) {
+                    queue.interrupt();
+                }
+            }
+            Serves::Queues | Serves::Everything => {
+                for queue in &receivers.queues {
+                    queue.interrupt();
+                }
+            }
+        }
+    }
+}
+
+/// How vectors are shared out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sharing {
+    /// A vector for each virtqueue, and one for the configuration.
+    Exclusive,
+    /// One vector for all virtqueues, and one for the configuration.
+    Queues,
+    /// One vector for everything.
+    Everything,
+}
+
+impl Sharing {
+    fn new(vectors: usize, queues: u16) -> Self {
+        if vectors > usize::from(queues) {
+            Sharing::Exclusive
+        } else if vectors >= 2 {
+            Sharing::Queues
+        } else {
+            Sharing::Everything
+        }
+    }
+
+    /// Returns what a vector serves, [`None`] if nothing.
+    fn serves(self, vector: usize) -> Option<Serves> {
+        match (self, vector) {
+            (Sharing::Everything, 0) => Some(Serves::Everything),
+            (_, 0) => Some(Serves::Config),
+            (Sharing::Exclusive, n) => Some(Serves::Queue(u16::try_from(n).ok()?.checked_sub(1)?)),
+            (Sharing::Queues, 1) => Some(Serves::Queues),
+            _ => None,
+        }
+    }
+}
+
+/// The interrupts of a function, allocated and requested once, when it is probed.
+pub(crate) struct Interrupts<'bound> {
+    lines: irq::Interrupts<'bound, Handler>,
+    sharing: Sharing,
+}
+
+impl<'bound> Interrupts<'bound> {
+    /// The vector of configuration changes.
+    pub(crate) const CONFIG_VECTOR: u16 = 0;
+
+    /// Allocates a vector for each virtqueue and one for the configuration, fewer if there are not
+    /// as many.
+    pub(crate) fn new(
+        pdev: &'bound pci::Device<Bound>,
+        receivers: &Arc<Receivers>,
+        name: &CStr,
+    ) -> Result<Self> {
+        let queues = u16::try_from(receivers.queues.len())?;
+        let wanted = u32::from(queues).saturating_add(1);
+
+        let lines = match Self::request(pdev, wanted, receivers, name) {
+            Ok(lines) if lines.len() > usize::from(queues) => lines,
+            // Not enough: do not keep what a shared assignment cannot use.
+            Ok(lines) => {
+                drop(lines);
+                Self::request(pdev, 2, receivers, name)?
+            }
+            Err(error) => {
+                dev_err!(
+                    pdev,
+                    "cannot get an MSI-X vector (error {}): the function must have MSI-X\n",
+                    error.to_errno()
+                );
+                return Err(error);
+            }
+        };
+        let sharing = Sharing::new(lines.len(), queues);
+
+        if sharing != Sharing::Exclusive {
+            dev_info!(
+                pdev,
+                "{} of {} MSI-X vectors available, virtqueues share an interrupt\n",
+                lines.len(),
+                wanted
+            );
+        }
+        Ok(Self { lines, sharing })
+    }
+
+    fn request(
+        pdev: &'bound pci::Device<Bound>,
+        wanted: u32,
+        receivers: &Arc<Receivers>,
+        name: &CStr,
+    ) -> Result<irq::Interrupts<'bound, Handler>> {
+        let queues = u16::try_from(receivers.queues.len())?;
+
+        irq::Interrupts::new(pdev, wanted, |vector, vectors| {
+            let serves = Sharing::new(vectors, queues)
+                .serves(vector)
+                .unwrap_or(Serves::Queues);
+            let label = match serves {
+                Serves::Config => CString::try_from_fmt(fmt!("vf_vdpa-{name}-config"))?,
+                Serves::Queue(vq) => CString::try_from_fmt(fmt!("vf_vdpa-{name}-vq{vq}"))?,
+                Serves::Queues => CString::try_from_fmt(fmt!("vf_vdpa-{name}-vqs"))?,
+                Serves::Everything => CString::try_from_fmt(fmt!("vf_vdpa-{name}"))?,
+            };
+            let receivers = receivers.clone();
+
+            Ok((label, Handler { serves, receivers }))
+        })
+    }
+
+    /// Returns the vector of a virtqueue.
+    pub(crate) fn vector(&self, vq: u16) -> u16 {
+        match self.sharing {
+            Sharing::Exclusive => vq.saturating_add(1),
+            Sharing::Queues => 1,
+            Sharing::Everything => 0,
+        }
+    }
+
+    /// Returns the Linux interrupt number of a virtqueue, if nothing else uses it.
+    pub(crate) fn exclusive_irq(&self, vq: u16) -> Option<u32> {
+        match self.sharing {
+            Sharing::Exclusive => self.lines.irq(usize::from(self.vector(vq))),
+            Sharing::Queues | Sharing::Everything => None,
+        }
+    }
+
+    /// Waits until no handler runs that was running when this was called. Sleeps.
+    pub(crate) fn synchronize(&self) {
+        self.lines.synchronize();
+    }
+}

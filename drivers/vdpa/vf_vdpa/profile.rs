@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What an administrator made of a function: the result of `vdpa dev add`.
+
+use super::function::Limits;
+use kernel::{
+    device,
+    prelude::*, //
+};
+use vdpa::{
+    mgmt::Attributes,
+    Text, //
+};
+use virtio::{
+    device_id::DeviceId,
+    features::{
+        self,
+        Features, //
+    },
+    net::{
+        self,
+        Overlay, //
+    },
+    policy,
+    queue::{
+        self,
+        QueueMap, //
+    }, //
+};
+
+/// The properties of a vDPA device, fixed when it is added.
+#[derive(Clone, Copy)]
+pub(crate) struct Profile {
+    /// The features that are offered, and beyond which nothing is accepted.
+    pub(crate) features: Features,
+    /// Where the consumer's virtqueues are in the function.
+    pub(crate) map: QueueMap,
+    /// What the configuration shows instead of the function's values.
+    pub(crate) overlay: Overlay,
+    /// The number of virtqueues.
+    pub(crate) nvqs: u16,
+}
+
+impl Profile {
+    /// Checks a request against the function.
+    ///
+    /// # Errors
+    ///
+    /// - `EINVAL` if a value is out of range.
+    /// - `EOPNOTSUPP` if the function cannot do what is asked for.
+    ///
+    /// Each is explained in one log line, as netlink has no place for it here.
+    pub(crate) fn new(
+        dev: &device::Device,
+        limits: &Limits,
+        attributes: Attributes<'_>,
+    ) -> Result<Self> {
+        let requested = attributes.device_features().map(Features::from_bits);
+        let offered = policy::provision(limits.offered, requested).map_err(|error| {
+            dev_err!(dev, "dev add refused: {}\n", Text(error.named(limits.id)));
+            EINVAL
+        })?;
+
+        let mut overlay = Overlay::default();
+        let mut pairs = limits.pairs;
+        if let Some(requested) = attributes.max_vqp() {
+            if limits.id != DeviceId::NET {
+                dev_err!(
+                    dev,
+                    "dev add refused: max_vqp is for network devices only\n"
+                );
+                return Err(EOPNOTSUPP);
+            }
+            pairs = net::check_max_vqp(requested, limits.pairs).map_err(|error| {
+                dev_err!(dev, "dev add refused: {}\n", Text(error));
+                EINVAL
+            })?;
+        }
+        if limits.id == DeviceId::NET {
+            overlay.max_virtqueue_pairs = Some(pairs);
+        }
+        if let Some(requested) = attributes.mtu() {
+            let has_mtu = offered.contains(features::net::MTU);
+            let mtu = net::check_mtu(requested, limits.mtu, has_mtu).map_err(|error| {
+                dev_err!(dev, "dev add refused: {}\n", Text(error));
+                if has_mtu {
+                    EINVAL
+                } else {
+                    EOPNOTSUPP
+                }
+            })?;
+            overlay.mtu = Some(mtu);
+        }
+
+        Ok(Self {
+            features: offered,
+            map: QueueMap::new(pairs, limits.hardware_pairs).map_err(|error| {
+                dev_err!(dev, "dev add refused: {}\n", Text(error));
+                EINVAL
+            })?,
+            overlay,
+            nvqs: queue::queue_count(limits.id, offered, pairs, limits.nvqs()),
+        })
+    }
+}

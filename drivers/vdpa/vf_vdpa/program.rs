@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The one place where the hardware is told what the consumer wants.
+
+use super::{
+    control::{
+        Control,
+        HardwareQueue,
+        Phase, //
+    },
+    function::Function,
+    interrupts::Interrupts,
+    profile::Profile, //
+};
+use kernel::{
+    fmt,
+    prelude::*, //
+};
+use vdpa::{
+    virtio_pci::QueueLimits,
+    Text, //
+};
+use virtio::{
+    features::Features,
+    queue::{
+        RingKind,
+        Size, //
+    },
+    status::Status, //
+};
+
+impl Function<'_> {
+    /// Returns the limits of a virtqueue as negotiated, by the index that the consumer uses.
+    pub(crate) fn queue_limits(
+        &self,
+        profile: &Profile,
+        accepted: Features,
+        vq: u16,
+    ) -> Option<QueueLimits> {
+        let limits = &self.shared.limits;
+        let index = profile.map.hardware_index(vq, accepted, limits.id)?;
+
+        limits
+            .queue(index)
+            .copied()
+            .filter(|queue| queue.max_size != 0)
+    }
+
+    /// Enables all virtqueues that are ready, and starts the device (`DRIVER_OK`).
+    ///
+    /// # Errors
+    ///
+    /// Any, after a log line; the hardware may be programmed in part.
+    pub(crate) fn start(&self, control: &mut Control, profile: &Profile) -> Result {
+        let wanted = control.status.union(Status::DRIVER_OK);
+
+        if let Err(error) = self.transport.set_config_vector(Interrupts::CONFIG_VECTOR) {
+            self.complain(control, fmt!("the device takes no configuration interrupt"));
+            return Err(error);
+        }
+        for vq in 0..profile.nvqs {
+            if control.queue(vq).is_some_and(|queue| queue.ready) {
+                self.enable_queue(control, profile, vq)?;
+            }
+        }
+        self.shared.receivers.mark_stale();
+        self.transport.set_status(wanted);
+
+        let status = self.transport.status();
+        let broken = Status::FAILED.union(Status::NEEDS_RESET);
+        if status.is_gone() || !status.contains(Status::DRIVER_OK) || status.intersects(broken) {
+            self.complain(
+                control,
+                fmt!("the device does not start: its status is {}", Text(status)),
+            );
+            return Err(EIO);
+        }
+        control.status = wanted;
+        control.phase = Phase::Live;
+        for vq in 0..profile.nvqs {
+            self.open_gate(control, profile, vq);
+        }
+        Ok(())
+    }
+
+    /// Enables or disables a virtqueue, at once if the device is live, else when it starts.
+    pub(crate) fn set_queue_ready(&self, profile: &Profile, vq: u16, ready: bool) {
+        let mut control = self.shared.control.lock();
+        let control = &mut *control;
+        let live = control.phase == Phase::Live;
+
+        let Some(queue) = control.queue(vq) else {
+            return;
+        };
+        if queue.ready == ready {
+            return;
+        }
+        queue.ready = ready;
+        if !live {
+            return;
+        }
+        if !ready {
+            self.disable_queue(control, profile, vq);
+        } else if self.enable_queue(control, profile, vq).is_ok() {
+            self.open_gate(control, profile, vq);
+        } else if let Some(queue) = control.queue(vq) {
+            queue.ready = false;
+        }
+    }
+
+    /// Programs a virtqueue, and enables it.
+    fn enable_queue(&self, control: &mut Control, profile: &Profile, vq: u16) -> Result {
+        let kind = RingKind::from_features(control.accepted);
+        let Some(limits) = self.queue_limits(profile, control.accepted, vq) else {
+            self.complain(
+                control,
+                fmt!("virtqueue {vq} does not exist with the negotiated features"),
+            );
+            return Err(EINVAL);
+        };
+        let queue = *control.queue(vq).ok_or(EINVAL)?;
+
+        if queue.hardware == HardwareQueue::Parked {
+            self.complain(
+                control,
+                fmt!("virtqueue {vq} cannot be enabled again before a reset"),
+            );
+            return Err(EBUSY);
+        }
+        let num = queue.num.unwrap_or(u32::from(limits.max_size));
+        let checked = Size::new(num, limits.max_size, kind)
+            .and_then(|size| queue.addresses.validate(size, kind).map(|()| size));
+        let size = match checked {
+            Ok(size) => size,
+            Err(error) => {
+                self.complain(control, fmt!("virtqueue {vq}: {}", Text(error)));
+                return Err(EINVAL);
+            }
+        };
+
+        let result = self
+            .transport
+            .queue(&mut control.selector, limits.doorbell.index)
+            .enable(size, &queue.addresses, self.interrupts.vector(vq));
+        if let Err(error) = result {
+            self.complain(
+                control,
+                fmt!(
+                    "virtqueue {vq}: the device does not enable it (error {})",
+                    error.to_errno()
+                ),
+            );
+            return Err(error);
+        }
+        if let Some(queue) = control.queue(vq) {
+            queue.hardware = HardwareQueue::Enabled;
+            queue.was_live = true;
+        }
+        Ok(())
+    }
+
+    /// Stops one virtqueue of a live device, and nothing else.
+    fn disable_queue(&self, control: &mut Control, profile: &Profile, vq: u16) {
+        let resettable = self.shared.limits.hidden.contains(Features::RING_RESET);
+        let Some(limits) = self.queue_limits(profile, control.accepted, vq) else {
+            return;
+        };
+        let enabled = control
+            .queue(vq)
+            .is_some_and(|queue| queue.hardware == HardwareQueue::Enabled);
+        if !enabled {
+            return;
+        }
+
+        if let Some(queue) = self.shared.receivers.queue(vq) {
+            queue.close();
+        }
+        let result = if resettable {
+            self.transport
+                .queue(&mut control.selector, limits.doorbell.index)
+                .reset()
+        } else {
+            Err(EOPNOTSUPP)
+        };
+        if let Err(error) = result {
+            // Without kicks, and without interrupts to the consumer's callback.
+            self.complain(
+                control,
+                fmt!(
+                    "virtqueue {vq} is only muted until the next reset (error {})",
+                    error.to_errno()
+                ),
+            );
+        }
+        if let Some(queue) = control.queue(vq) {
+            queue.hardware = match result {
+                Ok(()) => HardwareQueue::Disabled,
+                Err(_) => HardwareQueue::Parked,
+            };
+        }
+    }
+
+    /// Lets kicks of an enabled virtqueue through.
+    fn open_gate(&self, control: &mut Control, profile: &Profile, vq: u16) {
+        let limits = self.queue_limits(profile, control.accepted, vq);
+        let enabled = control
+            .queue(vq)
+            .is_some_and(|queue| queue.hardware == HardwareQueue::Enabled);
+
+        if let (true, Some(limits), Some(queue)) =
+            (enabled, limits, self.shared.receivers.queue(vq))
+        {
+            queue.open(limits.doorbell, &self.transport);
+        }
+    }
+
+    /// Lets no kick through any more.
+    pub(crate) fn close_gates(&self) {
+        for queue in &self.shared.receivers.queues {
+            queue.close();
+            queue.forget_kicks();
+        }
+    }
+
+    /// Logs something that a consumer can provoke, unless it has just been done.
+    pub(crate) fn complain(&self, control: &mut Control, what: fmt::Arguments<'_>) {
+        if control.may_complain() {
+            dev_warn!(self.pdev, "{}\n", what);
+        }
+    }
+}
