@@ -136,7 +136,7 @@ proptest! {
         let (x, y) = (Features::from_bits(a), Features::from_bits(b));
         for bit in 0..64 {
             let one = Features::bit(bit);
-            let (in_a, in_b) = (a >> bit & 1 == 1, b >> bit & 1 == 1);
+            let (in_a, in_b) = ((a >> bit) & 1 == 1, (b >> bit) & 1 == 1);
             prop_assert_eq!(x.contains(one), in_a);
             prop_assert_eq!((x | y).contains(one), in_a || in_b);
             prop_assert_eq!((x & y).contains(one), in_a && in_b);

@@ -239,7 +239,7 @@ fn each_queue_is_mapped_to_the_one_of_its_name_in_every_negotiation() {
             for choice in 0..8 {
                 let mut accepted = Features::VERSION_1 | Features::ACCESS_PLATFORM;
                 for (bit, feature) in [net::MQ, net::RSS, net::CTRL_VQ].into_iter().enumerate() {
-                    if choice >> bit & 1 == 1 {
+                    if (choice >> bit) & 1 == 1 {
                         accepted = accepted | feature;
                     }
                 }
