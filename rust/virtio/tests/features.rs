@@ -182,10 +182,40 @@ fn device_types_come_from_pci_ids() {
     assert_eq!(DeviceId::from_pci(0x1af4, 0x1041, 0), Some(DeviceId::NET));
 }
 
+/// From `include/uapi/linux/virtio_ids.h`, with the names of the kernel's drivers.
 #[test]
-fn device_types_have_names() {
-    assert_eq!(DeviceId::NET.to_string(), "net");
-    assert_eq!(DeviceId::BLOCK.name(), "blk");
-    assert_eq!(DeviceId::new(57).to_string(), "type 57");
-    assert_eq!(DeviceId::new(57).id(), 57);
+fn device_types_have_numbers_and_names() {
+    let types = [
+        (1, DeviceId::NET, "net"),
+        (2, DeviceId::BLOCK, "blk"),
+        (3, DeviceId::CONSOLE, "console"),
+        (4, DeviceId::RNG, "rng"),
+        (5, DeviceId::BALLOON, "balloon"),
+        (8, DeviceId::SCSI, "scsi"),
+        (9, DeviceId::P9, "9p"),
+        (16, DeviceId::GPU, "gpu"),
+        (18, DeviceId::INPUT, "input"),
+        (19, DeviceId::VSOCK, "vsock"),
+        (20, DeviceId::CRYPTO, "crypto"),
+        (23, DeviceId::IOMMU, "iommu"),
+        (24, DeviceId::MEM, "mem"),
+        (25, DeviceId::SOUND, "sound"),
+        (26, DeviceId::FS, "fs"),
+        (27, DeviceId::PMEM, "pmem"),
+    ];
+    for id in 0..70 {
+        let device = DeviceId::new(id);
+        assert_eq!(device.id(), id);
+        match types.iter().find(|row| row.0 == id) {
+            Some((_, constant, name)) => {
+                assert_eq!(device, *constant);
+                assert_eq!(device.name(), *name);
+                assert_eq!(device.to_string(), *name);
+            }
+            None => {
+                assert_eq!(device.name(), "unknown");
+                assert_eq!(device.to_string(), format!("type {id}"));
+            }
+        }
+    }
 }
