@@ -150,6 +150,16 @@ impl<T: Operations> Device<T> {
             (*vdev).mdev = mdev.as_ptr();
             (*vdev).vmap.dma_dev = dma_dev;
         }
+        if T::HAS_GET_VQ_MAP {
+            // SAFETY: As above: the device is not visible yet, nobody maps memory for it.
+            unsafe {
+                (*vdev).dev.dma_mask = &raw mut (*vdev).dev.coherent_dma_mask;
+                to_result(bindings::dma_set_mask_and_coherent(
+                    &raw mut (*vdev).dev,
+                    u64::MAX,
+                ))?;
+            }
+        }
 
         Ok(allocation)
     }

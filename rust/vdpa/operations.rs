@@ -53,6 +53,20 @@ pub struct NotificationArea {
 pub const BACKEND_F_ENABLE_AFTER_DRIVER_OK: u64 =
     1 << bindings::VHOST_BACKEND_F_ENABLE_AFTER_DRIVER_OK;
 
+/// For which device a consumer in the kernel maps the memory of a virtqueue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VqMap {
+    /// The parent device, which does the DMA.
+    Parent,
+    /// The vDPA device. It has no IOMMU, hence addresses are physical ones: for virtqueues that
+    /// are served in software.
+    Device,
+}
+
+/// Evidence that the consumer of a device is the kernel's own virtio driver, until the next reset.
+#[derive(Clone, Copy, Debug)]
+pub struct KernelConsumer(pub(crate) ());
+
 /// The addresses that a device can reach, both ends included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IovaRange {
@@ -325,12 +339,11 @@ pub trait Operations: Sized + Send + Sync + 'static {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 
-    /// Returns whether virtio-vdpa maps memory of this virtqueue for the vDPA device itself, whose
-    /// DMA addresses are physical addresses, rather than for the parent device.
+    /// Returns for which device a consumer in the kernel maps the memory of a virtqueue.
     ///
-    /// For virtqueues that are served in software (`get_vq_map`).
-    fn vq_is_software(cx: Context<'_, '_, Self>, vq: u16) -> bool {
-        let _ = (cx, vq);
+    /// vhost-vdpa does not ask: a call proves that the consumer is the kernel.
+    fn get_vq_map(cx: Context<'_, '_, Self>, vq: u16, consumer: KernelConsumer) -> VqMap {
+        let _ = (cx, vq, consumer);
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 

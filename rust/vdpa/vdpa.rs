@@ -17,15 +17,18 @@ mod bindings;
 
 pub mod callback;
 mod device;
+pub mod guest_memory;
 pub mod iotlb;
 pub mod irq;
 pub mod mgmt;
 mod operations;
 pub mod pci;
+pub mod software;
 pub mod stats;
 mod text;
 pub mod virtio_pci;
 mod vtable;
+pub mod work;
 
 pub use self::{
     device::{
@@ -34,8 +37,10 @@ pub use self::{
     },
     operations::{
         IovaRange,
+        KernelConsumer,
         NotificationArea,
         Operations,
+        VqMap,
         VqState,
         BACKEND_F_ENABLE_AFTER_DRIVER_OK, //
     },

@@ -17,7 +17,9 @@ use super::{
     stats::Stats,
     Context,
     Device,
+    KernelConsumer,
     Operations,
+    VqMap,
     VqState, //
 };
 use core::marker::PhantomData;
@@ -202,7 +204,7 @@ impl<T: Operations> VTable<T> {
         } else {
             None
         },
-        get_vq_map: if T::HAS_VQ_IS_SOFTWARE {
+        get_vq_map: if T::HAS_GET_VQ_MAP {
             Some(Self::get_vq_map)
         } else {
             None
@@ -552,12 +554,12 @@ impl<T: Operations> VTable<T> {
     extern "C" fn get_vq_map(vdev: *mut bindings::vdpa_device, vq: u16) -> bindings::virtio_map {
         // SAFETY: By the contract of callbacks.
         unsafe {
-            if Device::<T>::with(vdev, |cx| T::vq_is_software(cx, vq)) {
-                bindings::virtio_map {
+            // virtio-vdpa is the only caller.
+            match Device::<T>::with(vdev, |cx| T::get_vq_map(cx, vq, KernelConsumer(()))) {
+                VqMap::Parent => (*vdev).vmap,
+                VqMap::Device => bindings::virtio_map {
                     dma_dev: &raw mut (*vdev).dev,
-                }
-            } else {
-                (*vdev).vmap
+                },
             }
         }
     }
