@@ -333,6 +333,13 @@ fn capabilities_have_a_least_length() {
             );
         }
     }
+    // Up to the last byte of the configuration space, and one more.
+    assert!(with(3, |cap| cap.at = 0xec).is_ok());
+    assert!(with(3, |cap| {
+        cap.at = 0xec;
+        cap.len = 21;
+    })
+    .is_err());
     // Longer than the configuration space.
     assert_eq!(
         with(0, |cap| cap.len = 0xc4).unwrap_err().to_string(),
