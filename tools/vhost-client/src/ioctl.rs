@@ -37,7 +37,7 @@ vmm_sys_util::ioctl_iowr_nr!(VHOST_VDPA_GET_VRING_SIZE, VHOST, 0x82, vhost_vring
 vmm_sys_util::ioctl_io_nr!(NOT_A_REQUEST, VHOST, 0xee);
 
 /// Bytes of an [`Argument`]; no request used here reads or writes more.
-pub const ARGUMENT: usize = 8192;
+pub const ARGUMENT: usize = 1 << 16;
 
 /// The memory a request's pointer points to: larger than any request needs, so that no argument
 /// makes the kernel write outside of it.

@@ -1,0 +1,367 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+# The management device and what `vdpa dev add` accepts.
+
+# shellcheck source=tools/cases/vdpa.sh
+. "$LAB/cases/vdpa.sh"
+
+VERSION_1=$((1 << 32))
+ACCESS_PLATFORM=$((1 << 33))
+LEAST=$((VERSION_1 | ACCESS_PLATFORM))
+
+one_vf() {
+	ready_vfs 1
+	A=$(vf 0)
+}
+
+mgmtdev() { # mgmtdev BDF FIELD
+	vdpa -j mgmtdev show "pci/$1" | jq -c ".mgmtdev.\"pci/$1\".$2"
+}
+
+# What an administrator sees of a function.
+case_shows_the_function() {
+	one_vf
+	eq "$(mgmtdev "$A" supported_classes)" '["net"]' "the class is net"
+	# One pair and the control queue.
+	eq "$(mgmtdev "$A" max_supported_vqs)" 3 "there are three queues"
+	local features
+	features=$(mgmtdev "$A" dev_features)
+	match "$features" '*"VERSION_1"*' "VERSION_1 is offered"
+	match "$features" '*"ACCESS_PLATFORM"*' "ACCESS_PLATFORM is offered"
+	match "$features" '*"MAC"*' "MAC is offered"
+	match "$features" '*"CTRL_VQ"*' "CTRL_VQ is offered"
+}
+
+# What vDPA cannot carry is not offered, whatever the function has.
+# drivers: vf_vdpa
+case_masks_what_vdpa_cannot_carry() {
+	one_vf
+	local features word
+	features=$(mgmtdev "$A" dev_features)
+	for word in RING_RESET NOTIFICATION_DATA SR_IOV ADMIN_VQ NOTIF_CONFIG_DATA; do
+		case $features in
+		*"\"$word\""*) fail "$word is not offered" "$features" ;;
+		*) ok "$word is not offered" ;;
+		esac
+	done
+	# iproute2 does not know every name: the numbers, too.
+	local bits
+	modprobe vhost_vdpa
+	run_ok vdpa_add "$A" d0
+	bus vhost d0
+	bits=$(info "$(vhost_node d0)" feature_bits)
+	eq "$(jq -c '[.[] | select((. >= 24 and . <= 27) or (. >= 37 and . <= 49) or . == 30 or . == 31)]' <<<"$bits")" \
+		'[]' "no bit that is masked is offered"
+}
+
+# device_features: a subset is what the device then has, and what its consumer may use.
+case_device_features_are_a_subset() {
+	vhost_pair 0 device_features $((LEAST | 1 << 5))
+	eq "$(info "$NODE_A" feature_bits)" "[5,32,33]" "the device has what was asked for"
+	run_ok "$CLIENT" transfer "$NODE_A" "$NODE_B" --count 50
+}
+
+# Unprovisioned features are refused when a consumer asks for them (vp_vdpa lets them pass).
+# limit: 120
+case_device_features_bind_the_consumer() {
+	vhost_pair 0 device_features "$LEAST"
+	client abuse "$NODE_A" --peer "$NODE_B" --only features
+}
+
+# Features the function does not have: EINVAL, and one line that names them.
+case_wrong_features_are_named() {
+	one_vf
+	log_mark
+	run_fails "Invalid argument" vdpa_add "$A" d0 device_features $((LEAST | 1 << 38 | 1 << 62))
+	run_ok test ! -e "$VDPA/devices/d0"
+	one_line "$A" NOTIFICATION_DATA
+	match "$(log_since)" '*62*' "the unknown bit is named by its number" ||
+		true
+	log_mark
+	run_fails "Invalid argument" vdpa_add "$A" d0 device_features $((1 << 5))
+	one_line "$A" VERSION_1 ACCESS_PLATFORM
+	run_ok vdpa_add "$A" d0
+}
+
+# A function carries one device; a second add changes nothing.
+# limit: 120
+case_second_add_is_busy() {
+	vhost_pair 0
+	run_fails "busy" vdpa_add "$A" c
+	run_ok test ! -e "$VDPA/devices/c"
+	run_ok "$CLIENT" transfer "$NODE_A" "$NODE_B" --count 100
+	# While it is in use, too.
+	client_until "holding live" /tmp/hold.log hold "$NODE_A" --live
+	run_fails "busy" vdpa_add "$A" c
+	run_fails "busy" vdpa_add "$A" c device_features "$LEAST"
+	kill -KILL "$CLIENT_PID"
+	wait "$CLIENT_PID" 2>/dev/null
+	run_ok "$CLIENT" transfer "$NODE_A" "$NODE_B" --count 100
+	run_ok vdpa dev del a
+	run_ok vdpa_add "$A" c
+}
+
+# Delete takes the device it was asked to take.
+case_delete_takes_the_right_one() {
+	ready_vfs 3
+	local n
+	for n in 0 1 2; do
+		run_ok vdpa_add "$(vf $n)" "d$n"
+	done
+	run_ok vdpa dev del d1
+	eq "$(vdpa -j dev show | jq -c '.dev | keys')" '["d0","d2"]' "d0 and d2 are left"
+	run_fails "No such device" vdpa dev del d1
+	run_ok vdpa_add "$(vf 1)" again
+	run_ok vdpa dev del d0
+	eq "$(vdpa -j dev show | jq -c '.dev | keys')" '["again","d2"]' "again and d2 are left"
+	local dev
+	for dev in again d2; do
+		eq "$(vdpa -j dev show $dev | jq -r ".dev.$dev.vendor_id")" 6900 "$dev still answers"
+	done
+}
+
+# mtu: shown by the device instead of the function's own.
+case_mtu_is_shown() {
+	one_vf
+	run_ok vdpa_add "$A" d0
+	eq "$(config d0 mtu)" 9000 "without the attribute it is the function's"
+	run_ok vdpa dev del d0
+	local mtu
+	for mtu in 9000 1400 68; do
+		run_ok vdpa_add "$A" d0 mtu $mtu
+		eq "$(config d0 mtu)" $mtu "the configuration shows an MTU of $mtu"
+		run_ok vdpa dev del d0
+	done
+	log_mark
+	run_fails "Invalid argument" vdpa_add "$A" d0 mtu 9001
+	one_line "$A" 9000
+	# The function's own configuration is not changed by all this.
+	run_ok vdpa_add "$A" d0
+	eq "$(config d0 mtu)" 9000 "afterwards it is the function's again"
+}
+
+# mtu of a function that has no such feature: refused with a reason.
+case_mtu_needs_its_feature() {
+	make_vfs 4
+	A=$(vf 2)
+	bind_driver "$A"
+	log_mark
+	run_fails "not supported" vdpa_add "$A" d0 mtu 1400
+	one_line "$A" MTU
+	run_ok vdpa_add "$A" d0
+}
+
+# max_vqp: shown by the device, within what the function has.
+case_max_vqp_is_shown() {
+	make_vfs 4
+	A=$(vf 2)
+	bind_driver "$A"
+	[ "$(mgmtdev "$A" max_supported_vqs)" -gt 3 ] ||
+		skip "the host gives the VF one queue pair: taps are not allowed here"
+	local vqp
+	for vqp in 1 2 3 4; do
+		run_ok vdpa_add "$A" d0 max_vqp $vqp
+		eq "$(config d0 max_vq_pairs)" $vqp "the configuration shows $vqp pairs"
+		eq "$(vdpa -j dev show d0 | jq .dev.d0.max_vqs)" $((2 * vqp + 1)) "$vqp pairs have their queues"
+		run_ok vdpa dev del d0
+	done
+	log_mark
+	run_fails "Invalid argument" vdpa_add "$A" d0 max_vqp 5
+	one_line "$A" 4
+	run_fails "Invalid argument" vdpa_add "$A" d0 max_vqp 65535
+	run_ok vdpa_add "$A" d0
+	eq "$(config d0 max_vq_pairs)" 4 "without the attribute it is the function's"
+}
+
+# mac: comes with the kernel's own control queue; until then it is refused.
+case_mac_is_not_supported() {
+	one_vf
+	local mac
+	run_fails "not supported" vdpa_add "$A" d0 mac 02:00:00:00:00:05
+	run_ok test ! -e "$VDPA/devices/d0"
+	run_ok vdpa_add "$A" d0
+	mac=$(config d0 mac)
+	eq "$mac" '"52:54:00:00:00:01"' "the address is the function's"
+	run_fails "not supported" vdpa dev set name d0 mac 02:00:00:00:00:05
+	eq "$(config d0 mac)" "$mac" "the address has not changed"
+}
+
+# A function that is not a virtio function is refused in one line.
+case_refuses_foreign_functions() {
+	load || die "loading $DRIVER"
+	local dev bdf=
+	for dev in "$PCI"/*; do
+		# The SATA controller: every such machine has one, and nothing needs it.
+		[ "$(cat "$dev/class")" = 0x010601 ] && bdf=${dev##*/}
+	done
+	[ -n "$bdf" ] || skip "the machine has no SATA controller"
+	refuses "$bdf" virtio
+}
+
+# A legacy virtio function is refused in one line.
+case_refuses_legacy_functions() {
+	load || die "loading $DRIVER"
+	local dev bdf=
+	for dev in "$PCI"/*; do
+		[ "$(cat "$dev/vendor")" = 0x1af4 ] || continue
+		# Transitional numbers, and none of virtio's capabilities.
+		[[ $(cat "$dev/device") = 0x100? ]] || continue
+		lspci -vv -s "${dev##*/}" | grep -q VirtIO || bdf=${dev##*/}
+	done
+	[ -n "$bdf" ] || skip "the machine has no legacy virtio function"
+	refuses "$bdf" ""
+}
+
+# A function without MSI-X is refused in one line.
+case_refuses_functions_without_msix() {
+	load || die "loading $DRIVER"
+	local dev bdf=
+	for dev in "$PCI"/*; do
+		[ "$(cat "$dev/vendor")" = 0x1af4 ] || continue
+		lspci -vv -s "${dev##*/}" | grep -q VirtIO || continue
+		lspci -vv -s "${dev##*/}" | grep -q MSI-X || bdf=${dev##*/}
+	done
+	[ -n "$bdf" ] || skip "the machine has no virtio function without MSI-X"
+	refuses "$bdf" MSI-X
+}
+
+refuses() { # refuses BDF WORD
+	local before
+	before=$(vdpa mgmtdev show)
+	log_mark
+	if bind_driver "$1"; then
+		fail "$1 is refused" "it was bound"
+		return
+	fi
+	ok "$1 is refused"
+	one_line "$1" "$2"
+	eq "$(vdpa mgmtdev show)" "$before" "there is no new management device"
+}
+
+# vstats: the counters move when there is traffic, queue by queue.
+# drivers: vf_vdpa
+# limit: 120
+case_vstats_count() {
+	vhost_pair 0
+	local before after
+	before=$(vdpa -j dev vstats show a qidx 1)
+	run_ok "$CLIENT" transfer "$NODE_A" "$NODE_B" --count 300
+	after=$(vdpa -j dev vstats show a qidx 1)
+	local counter
+	for counter in kicks interrupts; do
+		local old new
+		old=$(jq "[.. | objects | .$counter? | select(. != null)][0] // 0" <<<"$before")
+		new=$(jq "[.. | objects | .$counter? | select(. != null)][0] // 0" <<<"$after")
+		if [ "$new" -gt "$old" ]; then
+			ok "$counter of queue 1 grow: $old, $new"
+		else
+			fail "$counter of queue 1 grow" "before: $before" "after: $after"
+		fi
+	done
+	run_ok vdpa dev vstats show a qidx 0
+	run_fails "" vdpa dev vstats show a qidx 77
+}
+
+# debugfs: one file for each device that a person can read.
+# drivers: vf_vdpa
+case_debugfs_tells_the_state() {
+	vhost_pair 0
+	local file=$DEBUG/vf_vdpa-$A/state text
+	run_ok test -r "$file"
+	client_until "holding live" /tmp/hold.log hold "$NODE_A" --live
+	text=$(cat "$file")
+	match "$text" '*DRIVER_OK*' "the status is told"
+	match "$text" '*VERSION_1*' "the features are told by name"
+	match "$text" '*256*' "the size of a queue is told"
+	kill -KILL "$CLIENT_PID"
+	wait "$CLIENT_PID" 2>/dev/null
+	wait_for "$SOON" no_driver_ok "$file"
+	case $(cat "$file") in
+	*DRIVER_OK*) fail "the state follows the reset" "$(cat "$file")" ;;
+	*) ok "the state follows the reset" ;;
+	esac
+	run_ok vdpa dev del a
+	run_ok cat "$file"
+	unbind_driver "$A"
+	run_ok test ! -e "$file"
+}
+
+no_driver_ok() {
+	! grep -q DRIVER_OK "$1"
+}
+
+# /proc/interrupts: every queue has a line with its name.
+# drivers: vf_vdpa
+case_interrupts_have_names() {
+	vhost_pair 0
+	client_until "holding live" /tmp/hold.log hold "$NODE_A" --live
+	local name
+	for name in config vq0 vq1 vq2; do
+		eq "$(grep -c "vf_vdpa-$A-$name\$" /proc/interrupts)" 1 "the interrupt of $name has a line"
+	done
+	kill -KILL "$CLIENT_PID"
+	wait "$CLIENT_PID" 2>/dev/null
+	unbind_driver "$A"
+	eq "$(grep -c "vf_vdpa-$A" /proc/interrupts)" 0 "the lines go with the driver"
+}
+
+# 100 times add and delete leave nothing behind.
+# limit: 400
+case_cycles_leak_nothing() {
+	ready_vfs 2
+	A=$(vf 0)
+	local references interrupts
+	references=$(cat "/sys/module/$DRIVER/refcnt")
+	interrupts=$(grep -c . /proc/interrupts)
+	cycles 20
+	local round leaks
+	for round in 1 2; do
+		slab /tmp/before
+		cycles 100 || break
+		slab /tmp/after
+		# One object a cycle is a leak. Other users of memory make noise, so a
+		# cache must grow in two rounds.
+		leaks=$(join /tmp/before /tmp/after | awk '$3 - $2 >= 100 { print $1, $3 - $2 }')
+		[ -n "$leaks" ] || break
+	done
+	eq "$leaks" "" "no cache grew by an object a cycle, in $round round(s)"
+	eq "$(cat "/sys/module/$DRIVER/refcnt")" "$references" "the module's references are as before"
+	eq "$(grep -c . /proc/interrupts)" "$interrupts" "there are as many interrupts as before"
+	eq "$(find "$VDPA/devices" -mindepth 1 | wc -l)" 0 "no vdpa device is left"
+}
+
+cycles() { # cycles N
+	local n
+	for ((n = 0; n < $1; n++)); do
+		{ vdpa_add "$A" "d$((n % 3))" && vdpa dev del "d$((n % 3))"; } || {
+			fail "cycle $n of $1" "$(dmesg | tail -n 3)"
+			return 1
+		}
+	done
+	ok "$1 cycles"
+}
+
+slab() { # slab FILE: objects in use, by cache
+	local cache
+	sync
+	echo 3 >/proc/sys/vm/drop_caches
+	for cache in /sys/kernel/slab/*/shrink; do
+		[ -w "$cache" ] && echo 1 >"$cache"
+	done 2>/dev/null
+	sleep 1
+	# Caches of user space and of files are not the driver's.
+	awk 'NR > 2 { print $1, $2 }' /proc/slabinfo |
+		grep -Ev '^(dentry|inode_cache|proc_inode|shmem_inode|sock_inode|anon_vma|vm_area|vma_lock|maple_node|filp|pid|task_|signal_|sighand|files_cache|fs_cache|mm_struct|cred_jar|ovl_|9p|fid|radix_tree|xa_|buffer_head|page_vma|skbuff|names_cache|lsm_|kernfs_node|eventpoll|seq_file|pde_)' |
+		sort >"$1"
+}
+
+# The driver does not go away under a device that is in use as a module.
+case_module_goes_when_idle() {
+	one_vf
+	run_ok vdpa_add "$A" d0
+	run_ok rmmod "$DRIVER"
+	run_ok test ! -e "$VDPA/devices/d0"
+	run_ok test ! -e "/sys/module/$DRIVER"
+	run_ok bind_driver "$A"
+	run_ok vdpa_add "$A" d0
+}

@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+# Several queue pairs. The control queue comes after all the pairs a device has,
+# or after the first one, depending on what device and consumer agreed on.
+
+# shellcheck source=tools/cases/vdpa.sh
+. "$LAB/cases/vdpa.sh"
+
+queued_pair() { # queued_pair BUS [ATTRIBUTE VALUE]...
+	local kind=$1
+	shift
+	modprobe vhost_vdpa
+	"${kind}_pair" 2 "$@"
+	[ "$(vdpa -j mgmtdev show "pci/$A" | jq ".mgmtdev.\"pci/$A\".max_supported_vqs")" -gt 3 ] ||
+		skip "the host gives the VF one queue pair: taps are not allowed here"
+}
+
+combined() { # combined NS DEV: pairs in use
+	in_ns "$1" ethtool -l "$2" | awk '/^Combined/ { n = $2 } END { print n }'
+}
+
+# The network driver with every max_vqp: the control queue answers.
+with_max_vqp() { # with_max_vqp N
+	queued_pair virtio max_vqp "$1"
+	containers
+	they_ping
+	eq "$(in_ns left ethtool -l "$LEFT_DEV" | awk '/^Combined/ { print $2; exit }')" "$1" "the interface can have $1 pairs"
+	local n
+	for ((n = $1; n >= 1; n--)); do
+		run_ok in_ns left ethtool -L "$LEFT_DEV" combined "$n"
+		eq "$(combined left "$LEFT_DEV")" "$n" "$n pairs are in use"
+		they_ping
+	done
+	for ((n = 1; n <= $1; n++)); do
+		run_ok in_ns left ethtool -L "$LEFT_DEV" combined "$n"
+		they_ping
+	done
+	run_fails "" in_ns left ethtool -L "$LEFT_DEV" combined $(($1 + 1))
+	control_queue
+}
+
+# The control queue does more than set the number of pairs.
+control_queue() {
+	run_ok ip -n left link set "$LEFT_DEV" promisc on
+	run_ok ip -n left link set "$LEFT_DEV" promisc off
+	run_ok ip -n left link set "$LEFT_DEV" allmulticast on
+	# The driver logs a command that the device did not take.
+	match "$(dmesg | tail -n 5)" "*" "the log can be read"
+	eq "$(dmesg | grep -c 'Failed to .* promisc\|Fail to set num of queue pairs')" 0 "no command failed"
+	they_ping
+}
+
+# limit: 180
+case_one_of_four() {
+	with_max_vqp 1
+}
+
+# limit: 240
+case_two_of_four() {
+	with_max_vqp 2
+}
+
+# limit: 240
+case_three_of_four() {
+	with_max_vqp 3
+}
+
+# limit: 300
+case_four_of_four() {
+	with_max_vqp 4
+}
+
+# Without MQ among the features the control queue is number 2.
+# limit: 180
+case_control_queue_without_mq() {
+	pair 2
+	local features
+	# VERSION_1, ACCESS_PLATFORM, MAC, STATUS, CTRL_VQ, CTRL_RX.
+	features=$((1 << 32 | 1 << 33 | 1 << 5 | 1 << 16 | 1 << 17 | 1 << 18))
+	add_pair device_features $features
+	to_virtio
+	containers
+	they_ping
+	eq "$(vdpa -j dev show a | jq .dev.a.max_vqs)" 3 "one pair and the control queue"
+	run_ok ip -n left link set "$LEFT_DEV" promisc on
+	run_ok ip -n left link set "$LEFT_DEV" promisc off
+	they_ping
+	eq "$(dmesg | grep -c 'Failed to .* promisc')" 0 "no command failed"
+}
+
+# Without a control queue at all.
+# limit: 120
+case_no_control_queue() {
+	pair 2
+	add_pair device_features $((1 << 32 | 1 << 33 | 1 << 5 | 1 << 16))
+	to_virtio
+	containers
+	they_ping
+	eq "$(vdpa -j dev show a | jq .dev.a.max_vqs)" 2 "one pair"
+}
+
+# A consumer that uses all pairs through vhost-vdpa; frames reach several queues.
+# limit: 240
+case_vhost_with_all_pairs() {
+	queued_pair vhost
+	client transfer "$NODE_A" "$NODE_B" --queues 4 --count 3000
+	client transfer "$NODE_A" "$NODE_B" --queues 2 --count 2000
+}
+
+# limit: 240
+case_vhost_with_max_vqp() {
+	local vqp
+	for vqp in 2 3; do
+		queued_pair vhost max_vqp $vqp
+		client transfer "$NODE_A" "$NODE_B" --queues $vqp --count 2000
+		vdpa dev del a
+		vdpa dev del b
+	done
+}
+
+# A consumer that does not accept MQ uses one pair of a device that has four.
+# limit: 180
+case_vhost_without_mq() {
+	queued_pair vhost
+	client transfer "$NODE_A" "$NODE_B" --count 1000
+	client late-enable "$NODE_A" "$NODE_B"
+	client transfer "$NODE_A" "$NODE_B" --queues 4 --count 1000
+	client transfer "$NODE_A" "$NODE_B" --count 1000
+}
+
+# The hostile owner, on a device with many queues.
+# limit: 300
+case_vhost_abuse() {
+	queued_pair vhost
+	local group
+	for group in sizes indices order live; do
+		client abuse "$NODE_A" --peer "$NODE_B" --only $group
+	done
+	client fuzz "$NODE_A" --peer "$NODE_B" --seed 11 --count 3000
+}
+
+# Throughput streams over several pairs at once.
+# limit: 180
+case_parallel_streams() {
+	queued_pair virtio
+	containers
+	run_ok in_ns left ethtool -L "$LEFT_DEV" combined 4
+	run_ok in_ns right ethtool -L "$RIGHT_DEV" combined 4
+	in_ns right iperf3 -s -D -I /tmp/iperf3.pid
+	run_ok wait_for "$SOON" test -s /tmp/iperf3.pid
+	in_ns left iperf3 -J -c "$RIGHT" -P 4 -t 5 --connect-timeout 20000 >/tmp/iperf3.json
+	match "$(jq '.end.sum_received.bytes // 0' /tmp/iperf3.json)" "[1-9]*[0-9]" "four streams pass"
+	they_ping
+}

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+# A guest in the machine, on a VF through vhost-vdpa. Its neighbour is in a
+# container, on the other VF of the pair through virtio-vdpa.
+
+# shellcheck source=tools/cases/vdpa.sh
+. "$LAB/cases/vdpa.sh"
+
+# A boot takes about 50 s on an idle host.
+BOOT=400
+
+neighbour() {
+	modprobe vhost_vdpa
+	modprobe virtio_vdpa
+	pair 0
+	add_pair
+	bus vhost a || die "giving a to vhost_vdpa"
+	bus virtio b || die "giving b to virtio_vdpa"
+	wait_for "$SOON" vhost_node a || die "a has no character device"
+	wait_for "$SOON" netdev "$B" || die "b has no interface"
+	NODE_A=$(vhost_node a)
+	RIGHT_DEV=$(netdev "$B")
+	ns_with right "$RIGHT_DEV" "$RIGHT/24" || die "moving $RIGHT_DEV into a container"
+}
+
+start() {
+	guest_start guest "$NODE_A" "$LEFT/24"
+	comes_up 1
+}
+
+comes_up() { # comes_up TIMES
+	guest_wait guest "$BOOT" "$1" || die "the guest boots" \
+		"$(tail -n 5 /tmp/guest.err)" "$(tail -n 5 /tmp/guest.log)"
+	ok "the guest boots"
+}
+
+guest_pings() {
+	run_ok in_ns right ping -q -c 5 -i 0.3 -W 20 "$LEFT"
+	run_ok guest_run guest 120 "ping -c 3 -W 20 $RIGHT"
+}
+
+# needs: guest
+# limit: 900
+case_guest_pings() {
+	neighbour
+	start
+	guest_pings
+	eq "$(grep -ci 'error\|fail\|unsupported' /tmp/guest.err)" 0 "QEMU says nothing bad: $(head -c 300 /tmp/guest.err)"
+	guest_stop guest
+	# Stopped by itself, QEMU gives the device back.
+	run_ok "$CLIENT" info "$NODE_A"
+	eq "$(grep -ci 'restore failed' /tmp/guest.err)" 0 "no ring is lost at the end"
+}
+
+# needs: guest
+# limit: 1500
+case_guest_reboots() {
+	neighbour
+	start
+	guest_pings
+	guest_type guest "reboot -f"
+	comes_up 2
+	guest_pings
+}
+
+# needs: guest
+# limit: 1500
+case_qemu_is_killed() {
+	neighbour
+	start
+	guest_pings
+	in_ns right ping -q -f "$LEFT" >/dev/null 2>&1 &
+	sleep 1
+	guest_stop guest KILL
+	kill %?ping 2>/dev/null
+	: >/tmp/guest.log
+	# In the middle of the boot, too.
+	guest_start guest "$NODE_A" "$LEFT/24"
+	sleep 10
+	guest_stop guest KILL
+	: >/tmp/guest.log
+	start
+	guest_pings
+}

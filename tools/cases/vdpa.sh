@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+# What several groups share beyond lib.sh: devices in pairs, containers, the
+# client, the kernel's log. There are no cases in here.
+
+CLIENT=$LAB/bin/vhost-client
+
+# Generous: the machine is emulated, on a host that may be busy.
+SOON=30
+LATER=90
+
+# ---- devices in pairs ----------------------------------------------------
+
+# pair FIRST: VFs FIRST and FIRST+1, which are neighbours, bound to the driver
+# under test; A and B are their addresses.
+pair() {
+	make_vfs 4 || die "making 4 VFs"
+	A=$(vf "$1")
+	B=$(vf "$(($1 + 1))")
+	bind_driver "$A" || die "binding $A" "$(dmesg | tail -n 5)"
+	bind_driver "$B" || die "binding $B" "$(dmesg | tail -n 5)"
+}
+
+# add_pair [ATTRIBUTE VALUE]...: vdpa devices a and b on A and B
+add_pair() {
+	vdpa_add "$A" a "$@" || die "adding a on $A $*" "$(dmesg | tail -n 5)"
+	vdpa_add "$B" b "$@" || die "adding b on $B $*" "$(dmesg | tail -n 5)"
+}
+
+# vhost_pair FIRST [ATTRIBUTE VALUE]...: with vhost_vdpa; NODE_A and NODE_B are
+# the character devices.
+vhost_pair() {
+	modprobe vhost_vdpa || die "loading vhost_vdpa"
+	pair "$1"
+	shift
+	add_pair "$@"
+	to_vhost
+}
+
+to_vhost() {
+	{ bus vhost a && bus vhost b; } || die "giving a and b to vhost_vdpa"
+	wait_for "$SOON" vhost_node a
+	wait_for "$SOON" vhost_node b
+	NODE_A=$(vhost_node a)
+	NODE_B=$(vhost_node b)
+}
+
+# virtio_pair FIRST [ATTRIBUTE VALUE]...: with virtio_vdpa
+virtio_pair() {
+	pair "$1"
+	shift
+	add_pair "$@"
+	to_virtio
+}
+
+to_virtio() {
+	{ bus virtio a && bus virtio b; } || die "giving a and b to virtio_vdpa"
+	wait_for "$SOON" netdev "$A" || die "no network interface appears below $A"
+	wait_for "$SOON" netdev "$B" || die "no network interface appears below $B"
+}
+
+# config NAME [FIELD]: what `vdpa dev config show` says, as JSON
+config() {
+	vdpa -j dev config show "$1" | jq -c ".config.\"$1\"${2:+.$2}"
+}
+
+# info NODE FIELD: what the device tells its owner
+info() {
+	"$CLIENT" info "$1" | sed -n '/^{/p' | jq -c ".$2"
+}
+
+# ---- containers ----------------------------------------------------------
+
+LEFT=10.9.0.1
+RIGHT=10.9.0.2
+
+# containers: the interfaces below A and B in the name spaces left and right
+containers() {
+	LEFT_DEV=$(netdev "$A")
+	RIGHT_DEV=$(netdev "$B")
+	ns_with left "$LEFT_DEV" "$LEFT/24" || die "moving $LEFT_DEV into a container"
+	ns_with right "$RIGHT_DEV" "$RIGHT/24" || die "moving $RIGHT_DEV into a container"
+}
+
+no_containers() {
+	ip netns del left 2>/dev/null
+	ip netns del right 2>/dev/null
+	return 0
+}
+
+# they_ping: the two containers reach each other
+they_ping() {
+	run_ok in_ns left ping -q -c 4 -i 0.2 -W 10 "$RIGHT"
+	run_ok in_ns right ping -q -c 4 -i 0.2 -W 10 "$LEFT"
+}
+
+# they_transfer [ARGUMENT...]: frames flow between a and b through vhost-vdpa
+they_transfer() {
+	to_vhost
+	run_ok "$CLIENT" transfer "$NODE_A" "$NODE_B" --count 200 "$@"
+}
+
+# ---- processes in the background -----------------------------------------
+
+# client ARGUMENT...: its result lines are the case's own
+client() {
+	local status=0
+	"$CLIENT" "$@" || status=$?
+	# A failure has been printed; being killed has not.
+	[ "$status" -le 1 ] || fail "vhost-client $*" "status: $status"
+	[ "$status" -eq 0 ] || FAILURES=$((FAILURES + 1))
+}
+
+# client_until LINE LOG ARGUMENT...: starts the client and waits for a line;
+# CLIENT_PID is its process.
+client_until() {
+	local line=$1 log=$2
+	shift 2
+	: >"$log"
+	"$CLIENT" "$@" >"$log" 2>&1 &
+	CLIENT_PID=$!
+	wait_for "$LATER" grep -q "$line" "$log" || die "the client says \"$line\"" "$(tail "$log")"
+}
+
+ended() { # ended PID
+	! kill -0 "$1" 2>/dev/null
+}
+
+# ends_well PID DESCRIPTION [LOG]: a process ends soon, and without an error
+ends_well() {
+	local status=0
+	wait_for "$LATER" ended "$1" || {
+		fail "$2" "still running after $LATER s: $(cat "/proc/$1/stack" 2>/dev/null)"
+		return 1
+	}
+	wait "$1" || status=$?
+	if [ "$status" -eq 0 ]; then
+		ok "$2"
+	else
+		fail "$2" "status: $status" "${3:+$(tail -n 5 "$3")}"
+	fi
+}
+
+# ---- the kernel's log ----------------------------------------------------
+
+log_mark() {
+	LOG_MARK="case mark $$.$RANDOM$RANDOM"
+	echo "$LOG_MARK" >/dev/kmsg
+}
+
+log_since() {
+	dmesg | sed "1,/$LOG_MARK/d"
+}
+
+# one_line WORD...: since the mark the driver has logged one line, with all words
+one_line() {
+	local lines
+	lines=$(log_since | grep -F "$(pci_driver_name) ")
+	eq "$(printf '%s' "$lines" | grep -c '')" 1 "there is one log line: ${lines:-none}"
+	local word
+	for word; do
+		match "$lines" "*$word*" "the line says $word"
+	done
+}

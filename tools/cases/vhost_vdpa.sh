@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+# vhost-vdpa: a program of ours owns the device. Its result lines are the cases'.
+
+# shellcheck source=tools/cases/vdpa.sh
+. "$LAB/cases/vdpa.sh"
+
+# Frames both ways: content, order, loss, interrupts.
+# limit: 120
+case_transfer() {
+	vhost_pair 0
+	client transfer "$NODE_A" "$NODE_B" --count 3000
+}
+
+# limit: 120
+case_transfer_with_event_index() {
+	vhost_pair 0
+	client transfer "$NODE_A" "$NODE_B" --count 3000 --event-index
+}
+
+# limit: 120
+case_transfer_with_small_queues() {
+	vhost_pair 0
+	client transfer "$NODE_A" "$NODE_B" --count 1000 --size 8
+}
+
+# limit: 120
+case_transfer_with_packed_rings() {
+	vhost_pair 0
+	case $(info "$NODE_A" feature_bits) in
+	*,34,* | *,34]) ;;
+	*) skip "the functions have no packed rings" ;;
+	esac
+	client transfer "$NODE_A" "$NODE_B" --count 2000 --packed
+	client transfer "$NODE_A" "$NODE_B" --count 2000 --packed --event-index
+}
+
+# The doorbell page of the device, mapped into the program.
+# limit: 120
+case_doorbell() {
+	vhost_pair 0
+	eq "$(info "$NODE_A" 'doorbells[0]')" true "the function's doorbells can be mapped"
+	client doorbell "$NODE_A" "$NODE_B"
+}
+
+# Queues that are enabled after DRIVER_OK, as QEMU does.
+# limit: 120
+case_late_enable() {
+	vhost_pair 0
+	client late-enable "$NODE_A" "$NODE_B"
+}
+
+# A live queue is disabled: it alone stops.
+# limit: 180
+case_disable() {
+	vhost_pair 0
+	client disable "$NODE_A" "$NODE_B"
+}
+
+abuse() { # abuse GROUP
+	vhost_pair 0
+	client abuse "$NODE_A" --peer "$NODE_B" --only "$1"
+}
+
+# limit: 120
+case_bad_features() {
+	abuse features
+}
+
+# limit: 120
+case_bad_status() {
+	abuse status
+}
+
+# limit: 120
+case_bad_sizes() {
+	abuse sizes
+}
+
+# limit: 120
+case_bad_addresses() {
+	abuse addresses
+}
+
+# limit: 120
+case_bad_indices() {
+	abuse indices
+}
+
+# limit: 120
+case_bad_config_accesses() {
+	abuse config
+}
+
+# limit: 120
+case_bad_mappings() {
+	abuse table
+}
+
+# limit: 120
+case_bad_order() {
+	abuse order
+}
+
+# limit: 180
+case_bad_requests_while_live() {
+	abuse live
+}
+
+# limit: 300
+case_closed_and_reset_in_every_state() {
+	abuse closing
+}
+
+# Rings the device cannot reach. The IOMMU reports what it stopped.
+# limit: 180
+# allow: DMAR: [DMA
+# allow: DMAR: DRHD: handling fault
+case_unreachable_rings() {
+	vhost_pair 0
+	client unmapped "$NODE_A" --peer "$NODE_B"
+}
+
+# limit: 400
+case_random_requests() {
+	vhost_pair 0
+	local seed
+	for seed in 1 2 3 4; do
+		client fuzz "$NODE_A" --peer "$NODE_B" --seed $seed --count 4000
+	done
+}
+
+# The owner is killed in the middle of traffic; the next one finds the device fresh.
+# limit: 180
+case_owner_is_killed() {
+	vhost_pair 0
+	local n
+	for n in 1 2 3; do
+		client_until "traffic flows" /tmp/traffic.log traffic "$NODE_A" "$NODE_B" --seconds 300
+		sleep 1
+		kill -KILL "$CLIENT_PID"
+		wait "$CLIENT_PID" 2>/dev/null
+		run_ok "$CLIENT" transfer "$NODE_A" "$NODE_B" --count 200
+	done
+}
+
+# Readers of the configuration come at any time; they must not disturb.
+# limit: 120
+case_netlink_readers_do_not_disturb() {
+	vhost_pair 0
+	(while :; do
+		vdpa dev show
+		vdpa dev config show
+		vdpa mgmtdev show
+		vdpa dev vstats show a qidx 0
+		cat "$DEBUG"/vf_vdpa-*/state
+	done >/dev/null 2>&1) &
+	client transfer "$NODE_A" "$NODE_B" --count 2000
+	client late-enable "$NODE_A" "$NODE_B"
+	kill -KILL $!
+	wait $! 2>/dev/null
+	run_ok vdpa dev show
+}

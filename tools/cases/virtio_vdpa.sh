@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+# virtio-vdpa: the kernel's own network driver on the device, in two containers.
+
+# shellcheck source=tools/cases/vdpa.sh
+. "$LAB/cases/vdpa.sh"
+
+# limit: 120
+case_ping() {
+	virtio_pair 0
+	containers
+	they_ping
+	run_ok in_ns left ping -q -c 3 -W 10 -s 8000 "$RIGHT"
+}
+
+# limit: 240
+case_iperf3() {
+	virtio_pair 0
+	containers
+	in_ns right iperf3 -s -D -I /tmp/iperf3.pid
+	run_ok wait_for "$SOON" test -s /tmp/iperf3.pid
+	stream ""
+	stream -R
+	stream --bidir
+	in_ns left iperf3 -c "$RIGHT" -u -b 5M -t 3 >/tmp/udp.log 2>&1
+	eq "$?" 0 "UDP passes"
+}
+
+stream() { # stream OPTION
+	# shellcheck disable=SC2086 # an empty option is none
+	in_ns left iperf3 -J -c "$RIGHT" -t 4 --connect-timeout 20000 $1 >/tmp/iperf3.json
+	local bytes
+	bytes=$(jq '.end.sum_received.bytes // 0' /tmp/iperf3.json)
+	if [ "${bytes:-0}" -gt 1000000 ]; then
+		ok "TCP passes ${1:-forward}: $bytes bytes"
+	else
+		fail "TCP passes ${1:-forward}" "$(jq -c '.error // .end' /tmp/iperf3.json | head -c 600)"
+	fi
+}
+
+# The device goes from one bus driver to the other and back.
+# limit: 300
+case_rebind_cycles() {
+	modprobe vhost_vdpa
+	virtio_pair 0
+	local n
+	for n in 1 2 3 4; do
+		containers
+		they_ping
+		no_containers
+		they_transfer
+		to_virtio
+	done
+	containers
+	they_ping
+}
+
+# The interface is below the function, where tools of SR-IOV look for it.
+case_interface_is_below_the_function() {
+	virtio_pair 0
+	run_ok test -e "$PCI/$A/virtio"*"/net/$(netdev "$A")"
+	local dev
+	dev=$(netdev "$A")
+	match "$(ethtool -i "$dev")" "*virtio_net*" "its driver is virtio_net"
+	eq "$(cat "/sys/class/net/$dev/address")" 52:54:00:00:00:01 "it has the function's address"
+}
+
+# The link follows the cable: the configuration interrupt arrives.
+# limit: 120
+case_link_state() {
+	virtio_pair 0
+	containers
+	they_ping
+	local n
+	for n in 1 2; do
+		host link vf0 down
+		run_ok wait_for "$SOON" carrier left "$LEFT_DEV" 0
+		host link vf0 up
+		run_ok wait_for "$SOON" carrier left "$LEFT_DEV" 1
+	done
+	they_ping
+}
+
+carrier() { # carrier NS DEV VALUE
+	[ "$(in_ns "$1" cat "/sys/class/net/$2/carrier")" = "$3" ]
+}
+
+# The MTU of the device limits the interface.
+# limit: 120
+case_mtu() {
+	virtio_pair 0 mtu 4000
+	containers
+	eq "$(in_ns left cat "/sys/class/net/$LEFT_DEV/mtu")" 4000 "the interface starts with the device's MTU"
+	run_fails "" ip -n left link set "$LEFT_DEV" mtu 4001
+	run_ok in_ns left ping -q -c 3 -W 10 -M "do" -s 3972 "$RIGHT"
+	run_ok ip -n left link set "$LEFT_DEV" mtu 1400
+	run_ok in_ns left ping -q -c 3 -W 10 -M "do" -s 1372 "$RIGHT"
+	run_fails "" in_ns left ping -q -c 1 -W 2 -M "do" -s 1373 "$RIGHT"
+}
+
+# The interface goes down and up: the rings stop and start.
+# limit: 120
+case_down_and_up() {
+	virtio_pair 0
+	containers
+	local n
+	for n in 1 2 3; do
+		run_ok ip -n left link set "$LEFT_DEV" down
+		run_ok ip -n left link set "$LEFT_DEV" up
+		run_ok wait_for "$SOON" in_ns left ping -q -c 1 -W 2 "$RIGHT"
+	done
+	they_ping
+}
+
+# The device is deleted under traffic, and added again.
+# limit: 240
+case_deleted_under_traffic() {
+	virtio_pair 0
+	local n
+	for n in 1 2 3; do
+		containers
+		in_ns left ping -q -f "$RIGHT" >/dev/null 2>&1 &
+		in_ns right ping -q -f "$LEFT" >/dev/null 2>&1 &
+		sleep 1
+		run_ok vdpa dev del a
+		run_ok vdpa dev del b
+		no_containers
+		add_pair
+		to_virtio
+	done
+	containers
+	they_ping
+}
+
+# Ring sizes shown by the interface are the function's.
+case_ring_sizes() {
+	virtio_pair 0
+	match "$(ethtool -g "$(netdev "$A")")" "*256*" "the rings have the function's size"
+}
