@@ -4,6 +4,9 @@
 
 use core::ops::Range;
 
+use crate::device_id::DeviceId;
+use crate::net;
+
 /// Reads a configuration that the device may change meanwhile.
 ///
 /// Calls `read` between two calls of `generation`, at most `attempts` times and at least once, until
@@ -65,6 +68,28 @@ impl Span {
         copy
     }
 }
+
+/// The length in bytes of the configuration that a device of type `id` shows, of a function whose
+/// window for it has `window` bytes.
+///
+/// Windows are rounded up, to whole pages in QEMU, and every byte of them is a register access: what
+/// lies behind the fields that the type is known to have is not shown.
+#[must_use]
+pub fn shown_len(id: DeviceId, window: usize) -> usize {
+    let known = match id {
+        DeviceId::NET => net::LEN,
+        DeviceId::BLOCK => BLK_LEN,
+        _ => MAX_LEN,
+    };
+    window.min(known)
+}
+
+/// Length of the configuration of a block device in bytes, with the fields for zones
+/// (virtio 1.3, 5.2.4).
+const BLK_LEN: usize = 96;
+
+/// Length of the longest configuration that a type without an entry of its own may have, in bytes.
+const MAX_LEN: usize = 512;
 
 /// Clamps a request for `len` bytes at `offset` to a configuration of `size` bytes.
 ///

@@ -106,9 +106,6 @@ pub(crate) struct Control {
 
 impl Control {
     pub(crate) fn new(selector: Selector, queues: u16, config_len: usize) -> Result<Self> {
-        /// Longer than any configuration that the specification knows.
-        const MAX_CONFIG_LEN: usize = 4096;
-
         Ok(Self {
             selector,
             phase: Phase::Stopped,
@@ -116,7 +113,7 @@ impl Control {
             status: Status::RESET,
             accepted: Features::EMPTY,
             queues: KVec::from_elem(VirtQueue::INITIAL, usize::from(queues), GFP_KERNEL)?,
-            config: KVec::from_elem(0, config_len.min(MAX_CONFIG_LEN), GFP_KERNEL)?,
+            config: KVec::from_elem(0, config_len, GFP_KERNEL)?,
             generation: 0,
             last_complaint: None,
         })

@@ -45,6 +45,7 @@ use virtio::{
         Bar,
         Layout, //
     },
+    config,
     device_id::DeviceId,
     features::Features,
     net,
@@ -233,7 +234,10 @@ impl<'bound> Function<'bound> {
             let interrupts = Interrupts::new(pdev, &receivers, &name)?;
             enabled.save()?;
 
-            let control = Control::new(selector, limits.nvqs(), transport.config_len())?;
+            let control = {
+                let config_len = config::shown_len(id, transport.config_len());
+                Control::new(selector, limits.nvqs(), config_len)?
+            };
             let shared = Arc::pin_init(
                 try_pin_init!(Shared {
                     limits,

@@ -138,6 +138,10 @@ impl Function<'_> {
             }
         };
 
+        // The first interrupt may come at once.
+        if let Some(queue) = self.shared.receivers.queue(vq) {
+            queue.set_muted(false);
+        }
         let result = self
             .transport
             .queue(&mut control.selector, limits.doorbell.index)
@@ -174,6 +178,7 @@ impl Function<'_> {
 
         if let Some(queue) = self.shared.receivers.queue(vq) {
             queue.close();
+            queue.set_muted(true);
         }
         let result = if resettable {
             self.transport
@@ -183,7 +188,6 @@ impl Function<'_> {
             Err(EOPNOTSUPP)
         };
         if let Err(error) = result {
-            // Without kicks, and without interrupts to the consumer's callback.
             self.complain(
                 control,
                 fmt!(

@@ -46,6 +46,8 @@ pub(crate) struct Queue {
     pub(crate) callback: Slot,
     /// The gate of the doorbell: 0, or what [`pack`] returns.
     doorbell: Atomic<u64>,
+    /// The consumer has disabled the queue, and is not told of interrupts.
+    muted: Atomic<bool>,
     /// A kick came while the gate was closed.
     pending: Atomic<bool>,
     kicks: Atomic<u64>,
@@ -57,6 +59,7 @@ impl Queue {
         pin_init!(Self {
             callback <- Slot::new(),
             doorbell: Atomic::new(0),
+            muted: Atomic::new(false),
             pending: Atomic::new(false),
             kicks: Atomic::new(0),
             interrupts: Atomic::new(0),
@@ -94,6 +97,11 @@ impl Queue {
         self.doorbell.xchg(0, Full);
     }
 
+    /// Tells the consumer of interrupts, or not.
+    pub(crate) fn set_muted(&self, muted: bool) {
+        self.muted.xchg(muted, Full);
+    }
+
     /// Forgets kicks that came too early.
     pub(crate) fn forget_kicks(&self) {
         self.pending.xchg(false, Full);
@@ -102,7 +110,9 @@ impl Queue {
     /// Passes an interrupt on to the consumer. Hard interrupt context.
     pub(crate) fn interrupt(&self) {
         self.interrupts.add(1, Relaxed);
-        self.callback.call();
+        if !self.muted.load(Acquire) {
+            self.callback.call();
+        }
     }
 
     /// Returns the number of kicks since probe, without those through a mapped doorbell.

@@ -5,6 +5,7 @@
 use std::cell::Cell;
 
 use proptest::prelude::*;
+use virtio::device_id::DeviceId;
 use virtio::config::clamp;
 use virtio::config::read_stable;
 use virtio::features::net as bits;
@@ -242,4 +243,20 @@ fn the_mtu_is_provisioned_within_the_limit() {
         net::check_mtu(1500, 9000, false).unwrap_err().to_string(),
         "mtu cannot be set, the function does not offer MTU"
     );
+}
+
+#[test]
+fn what_lies_behind_the_known_fields_is_not_shown() {
+    for (id, window, shown) in [
+        (DeviceId::NET, 4096, 24),
+        (DeviceId::NET, 24, 24),
+        (DeviceId::NET, 7, 7),
+        (DeviceId::NET, 0, 0),
+        (DeviceId::BLOCK, 4096, 96),
+        (DeviceId::BLOCK, 60, 60),
+        (DeviceId::new(63), 4096, 512),
+        (DeviceId::new(63), 100, 100),
+    ] {
+        assert_eq!(virtio::config::shown_len(id, window), shown);
+    }
 }
