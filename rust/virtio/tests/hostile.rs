@@ -141,7 +141,8 @@ fn an_indirect_descriptor_in_the_middle() {
 
 #[test]
 fn indirect_tables_of_impossible_lengths() {
-    let too_long = 16 * (MAX_INDIRECT + 1);
+    assert_eq!(MAX_INDIRECT, 1024);
+    let too_long = 16 * 1025;
     for len in [0, 1, 15, 17, 24, too_long, 0xffff_fff0, u32::MAX] {
         let error = error(|driver, ram| {
             driver.descriptor(ram, 0, driver.table(0), len, INDIRECT, 0);
@@ -198,6 +199,18 @@ fn more_than_4_gib() {
         driver.offer(ram, 0);
     });
     assert_eq!(error, RingError::TooLong);
+}
+
+#[test]
+fn a_byte_less_than_4_gib_is_fine() {
+    let (mut driver, ram) = Driver::new(4, 0, false);
+    let mut device = driver.device();
+    driver.descriptor(&ram, 0, A, u32::MAX - 1, NEXT, 1);
+    driver.descriptor(&ram, 1, A, 1, WRITE, 0);
+    driver.offer(&ram, 0);
+    let chain = device.pop(&ram).unwrap().unwrap();
+    let lengths = chain.lengths(&ram).unwrap();
+    assert_eq!((lengths.readable, lengths.writable), (u32::MAX - 1, 1));
 }
 
 #[test]
