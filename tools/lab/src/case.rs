@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The cases in `tools/cases`: which there are, what they ask for, which were selected.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use glob::Pattern;
+
+/// Limit of a case that does not ask for another one.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// One case of a script.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Case {
+    /// Script without its extension.
+    pub group: String,
+    /// Function without `case_`.
+    pub name: String,
+    /// Time after which the machine is stopped.
+    pub limit: Duration,
+    /// Drivers the case applies to; empty means all.
+    pub drivers: Vec<String>,
+    /// Preparations it needs: `guest`.
+    pub needs: Vec<String>,
+    /// Kernel lines that contain one of these are expected.
+    pub allowed: Vec<String>,
+}
+
+impl Case {
+    /// `group/name`.
+    pub fn id(&self) -> String {
+        format!("{}/{}", self.group, self.name)
+    }
+
+    /// Whether the case says something about `driver`.
+    pub fn applies_to(&self, driver: &str) -> bool {
+        self.drivers.is_empty() || self.drivers.iter().any(|name| name == driver)
+    }
+}
+
+/// All cases below `dir`, in the order of the file names and then of the files.
+pub fn all(dir: &Path) -> Result<Vec<Case>> {
+    let mut scripts: Vec<_> = fs::read_dir(dir)
+        .with_context(|| format!("reading {}", dir.display()))?
+        .filter_map(|entry| entry.ok().map(|entry| entry.path()))
+        .filter(|path| path.extension().is_some_and(|extension| extension == "sh"))
+        .collect();
+    scripts.sort();
+    let mut cases = Vec::new();
+    for script in scripts {
+        let group = script
+            .file_stem()
+            .map(|stem| stem.to_string_lossy().into_owned())
+            .unwrap_or_default();
+        let text = fs::read_to_string(&script)?;
+        cases.extend(parse(&group, &text).with_context(|| format!("in {}", script.display()))?);
+    }
+    Ok(cases)
+}
+
+fn parse(group: &str, text: &str) -> Result<Vec<Case>> {
+    let mut cases = Vec::new();
+    let blank = || Case {
+        group: group.to_owned(),
+        name: String::new(),
+        limit: LIMIT,
+        drivers: Vec::new(),
+        needs: Vec::new(),
+        allowed: Vec::new(),
+    };
+    let mut next = blank();
+    for line in text.lines() {
+        if let Some(comment) = line.strip_prefix('#') {
+            attribute(&mut next, comment)?;
+            continue;
+        }
+        let name = line
+            .strip_prefix("case_")
+            .and_then(|rest| rest.split_once("()"))
+            .map(|(name, _)| name.trim());
+        let mut case = std::mem::replace(&mut next, blank());
+        if let Some(name) = name {
+            case.name = name.to_owned();
+            cases.push(case);
+        }
+    }
+    Ok(cases)
+}
+
+fn attribute(case: &mut Case, comment: &str) -> Result<()> {
+    let Some((key, value)) = comment.trim().split_once(':') else {
+        return Ok(());
+    };
+    let words = || value.split_whitespace().map(str::to_owned).collect();
+    match key {
+        "limit" => {
+            let seconds = value
+                .trim()
+                .parse()
+                .with_context(|| format!("limit `{}` is no number of seconds", value.trim()))?;
+            case.limit = Duration::from_secs(seconds);
+        }
+        "drivers" => case.drivers = words(),
+        "needs" => case.needs = words(),
+        "allow" => case.allowed.push(value.trim().to_owned()),
+        _ => {}
+    }
+    Ok(())
+}
+
+/// Which cases a run is about: shell patterns on `group/name`; a bare group means all of it.
+pub struct Selection(Vec<Pattern>);
+
+impl Selection {
+    /// The selection that `words` spell; no words select everything.
+    pub fn new<'a>(words: impl IntoIterator<Item = &'a str>) -> Result<Self> {
+        let mut patterns = Vec::new();
+        for word in words {
+            let whole = if word.contains('/') {
+                word.to_owned()
+            } else {
+                format!("{word}/*")
+            };
+            patterns.push(Pattern::new(&whole).with_context(|| format!("`{word}` is no pattern"))?);
+        }
+        Ok(Self(patterns))
+    }
+
+    /// Whether the case called `id` was selected.
+    pub fn has(&self, id: &str) -> bool {
+        self.0.is_empty() || self.0.iter().any(|pattern| pattern.matches(id))
+    }
+
+    /// Fails when a pattern selects none of `ids`: a typing error must not pass as success.
+    pub fn check(&self, ids: &[String]) -> Result<()> {
+        for pattern in &self.0 {
+            if !ids.iter().any(|id| pattern.matches(id)) {
+                bail!("no case is called `{pattern}`; `tools/bootstrap check --list` shows all");
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SCRIPT: &str = "# A group.\n. ./lib.sh\n\n# Says why.\n# limit: 120\n# drivers: vf_vdpa\n# needs: guest\n# allow: DMAR: [DMA\ncase_one() {\n\tok a\n}\n\n# limit: 7\n\ncase_two() {\n}\nhelper() {\n}\n";
+
+    #[test]
+    fn attributes_belong_to_the_function_below() {
+        let cases = parse("g", SCRIPT).unwrap();
+        let ids: Vec<String> = cases.iter().map(Case::id).collect();
+        assert_eq!(ids, ["g/one", "g/two"]);
+        assert_eq!(cases[0].limit, Duration::from_secs(120));
+        assert_eq!(cases[0].allowed, ["DMAR: [DMA"]);
+        assert!(cases[0].applies_to("vf_vdpa") && !cases[0].applies_to("vp_vdpa"));
+        assert_eq!(cases[1].limit, LIMIT, "a blank line ends the attributes");
+        assert!(cases[1].applies_to("vp_vdpa"));
+        assert!(parse("g", "# limit: soon\ncase_x() {\n").is_err());
+    }
+
+    #[test]
+    fn selection_is_by_group_or_pattern() {
+        let selection = Selection::new(["mgmt", "removal/f*"]).unwrap();
+        assert!(selection.has("mgmt/anything") && selection.has("removal/flr"));
+        assert!(!selection.has("removal/rmmod"));
+        assert!(selection.check(&["mgmt/a".into()]).is_err());
+        assert!(
+            selection
+                .check(&["mgmt/a".into(), "removal/flr".into()])
+                .is_ok()
+        );
+        assert!(Selection::new([]).unwrap().has("any/thing"));
+    }
+}

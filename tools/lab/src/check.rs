@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The cases that need no machine: host tests, format, build, lints.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::{Context as _, Result};
+
+use crate::case::Selection;
+use crate::context::Context;
+use crate::kernel::{self, Packages};
+use crate::ktap::Verdict;
+use crate::report::Report;
+use crate::step::{self, Failed};
+use crate::{module, source};
+
+type Check = fn(&Context) -> Result<Vec<String>>;
+
+/// Each check returns what is wrong, one item a line.
+const CHECKS: [(&str, Check); 9] = [
+    ("host/virtio", virtio),
+    ("host/tools", tools),
+    ("host/clippy", tools_clippy),
+    ("host/shellcheck", shellcheck),
+    ("build/unsafe", no_unsafe),
+    ("build/fmt", fmt),
+    ("build/modules", modules),
+    ("build/clippy", clippy),
+    ("build/modinfo", modinfo),
+];
+
+/// Names of all checks.
+pub fn names() -> Vec<String> {
+    CHECKS.iter().map(|(name, _)| (*name).to_owned()).collect()
+}
+
+/// Runs the selected checks.
+pub fn run(cx: &Context, selection: &Selection, report: &mut Report) {
+    for (name, check) in CHECKS.iter().filter(|(name, _)| selection.has(name)) {
+        let began = Instant::now();
+        let (verdict, log) = judge(check(cx));
+        report.add(name, began.elapsed(), &verdict, log.as_deref());
+    }
+}
+
+fn judge(result: Result<Vec<String>>) -> (Verdict, Option<PathBuf>) {
+    match result {
+        Ok(wrong) if wrong.is_empty() => (Verdict::Passed, None),
+        Ok(wrong) => (Verdict::Failed(wrong), None),
+        Err(error) => match error.downcast::<Failed>() {
+            Ok(failed) => (
+                Verdict::Failed(failed.tail.lines().map(str::to_owned).collect()),
+                Some(failed.log),
+            ),
+            Err(error) => (
+                Verdict::Failed(format!("{error:#}").lines().map(str::to_owned).collect()),
+                None,
+            ),
+        },
+    }
+}
+
+fn cargo(cx: &Context, name: &str, mut command: Command) -> Result<Vec<String>> {
+    step::run(
+        &format!("running {name}"),
+        &cx.cache.log(&format!("{name}-{}", cx.checkout_key())),
+        &mut command,
+    )?;
+    Ok(Vec::new())
+}
+
+fn virtio(cx: &Context) -> Result<Vec<String>> {
+    cargo(
+        cx,
+        "host-virtio",
+        cx.cargo("test", "rust/virtio/Cargo.toml"),
+    )
+}
+
+fn tools(cx: &Context) -> Result<Vec<String>> {
+    let mut command = cx.cargo("test", "tools/Cargo.toml");
+    command.arg("--workspace");
+    cargo(cx, "host-tools", command)
+}
+
+fn tools_clippy(cx: &Context) -> Result<Vec<String>> {
+    let mut command = cx.cargo("clippy", "tools/Cargo.toml");
+    command.args(["--workspace", "--all-targets", "--", "-D", "warnings"]);
+    cargo(cx, "host-clippy", command)
+}
+
+fn shellcheck(cx: &Context) -> Result<Vec<String>> {
+    let mut command = Command::new("shellcheck");
+    command
+        .current_dir(&cx.top)
+        .args(["--external-sources", "--source-path=tools/cases"]);
+    command.args([
+        "tools/bootstrap",
+        "tools/lab/init",
+        "tools/lab/guest.init",
+        "tools/lab/agent",
+        "tools/lab/wires",
+        ".ci/run",
+    ]);
+    for script in fs::read_dir(cx.top.join("tools/cases"))? {
+        command.arg(Path::new("tools/cases").join(script?.file_name()));
+    }
+    cargo(cx, "host-shellcheck", command)
+}
+
+fn tree(cx: &Context) -> Result<PathBuf> {
+    kernel::tree(cx, &Packages::get(cx)?)
+}
+
+fn no_unsafe(cx: &Context) -> Result<Vec<String>> {
+    let mut wrong = Vec::new();
+    for file in source::rust_files(&cx.top, &["drivers", "samples", "rust/virtio"])? {
+        let text = fs::read_to_string(&file)?;
+        let name = file
+            .strip_prefix(&cx.top)
+            .unwrap_or(&file)
+            .display()
+            .to_string();
+        wrong.extend(
+            source::unsafe_lines(&text)
+                .into_iter()
+                .map(|line| format!("{name}:{line}: `unsafe` outside rust/vdpa")),
+        );
+    }
+    Ok(wrong)
+}
+
+/// Checks the format of the modules with the kernel's settings, and of the tools with cargo's.
+fn fmt(cx: &Context) -> Result<Vec<String>> {
+    format(cx, true).map(|()| Vec::new())
+}
+
+/// Formats everything, or only says what is not formatted.
+pub fn format(cx: &Context, check: bool) -> Result<()> {
+    let mode: &[&str] = if check { &["--check"] } else { &[] };
+    let tree = tree(cx)?;
+    let mut rustfmt = Command::new("rustfmt");
+    rustfmt
+        .args(mode)
+        .args(["--edition", "2021", "--config-path"])
+        .arg(tree.join(".rustfmt.toml"));
+    rustfmt.args(source::rust_files(
+        &cx.top,
+        &["drivers", "samples", "rust"],
+    )?);
+    step::run(
+        "formatting the modules",
+        &cx.cache.log(&format!("fmt-modules-{}", cx.checkout_key())),
+        &mut rustfmt,
+    )?;
+    let mut cargo = Command::new("cargo");
+    cargo
+        .args(["fmt", "--all", "--manifest-path"])
+        .arg(cx.top.join("tools/Cargo.toml"))
+        .args(mode);
+    step::run(
+        "formatting the tools",
+        &cx.cache.log(&format!("fmt-tools-{}", cx.checkout_key())),
+        &mut cargo,
+    )?;
+    Ok(())
+}
+
+fn modules(cx: &Context) -> Result<Vec<String>> {
+    module::build(cx, &tree(cx)?).map(|_| Vec::new())
+}
+
+fn clippy(cx: &Context) -> Result<Vec<String>> {
+    module::clippy(cx, &tree(cx)?).map(|()| Vec::new())
+}
+
+fn modinfo(cx: &Context) -> Result<Vec<String>> {
+    let packages = Packages::get(cx).context("the kernel's packages")?;
+    module::check_info(cx, &tree(cx)?, &packages.modules())
+}

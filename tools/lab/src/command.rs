@@ -1,0 +1,254 @@
+// SPDX-License-Identifier: GPL-2.0
+//! What a user can ask of the lab.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::{Args, Parser};
+
+use crate::case::{self, Case, Selection};
+use crate::context::Context;
+use crate::kernel::{self, Packages};
+use crate::machine::{Machine, Wanted};
+use crate::report::Report;
+use crate::run::Runner;
+use crate::{check, compare, module, selftest, shell, step};
+
+/// Builds vf_vdpa against the stock kernel and tests it in a virtual machine.
+#[derive(Parser)]
+#[command(name = "tools/bootstrap", version)]
+pub enum Command {
+    /// Run the tests: host, build, and the cases in the machine
+    Check(Check),
+    /// Watch the driver at work, with every command and its output
+    Demo,
+    /// Build the modules and say where they are
+    Build,
+    /// Boot the machine and give a shell in it
+    Shell(Shell),
+    /// Run clippy with the kernel's lints
+    Clippy,
+    /// Format the sources
+    Fmt,
+    /// Prepare the kernel tree and print its path, for use as KDIR
+    Kernel,
+    /// Build the documentation of the modules' crates
+    Doc,
+    /// Run the cases with both drivers and write the table of differences
+    Compare(Compare),
+    /// Test the lab itself: cases that fail, hang and crash on purpose
+    Selftest,
+    /// Remove everything the lab has cached, except its sysroot
+    CleanCache,
+}
+
+/// Options of `check`.
+#[derive(Args)]
+pub struct Check {
+    /// Cases: `group`, `group/name` or a pattern like `mgmt/add*`
+    #[arg(value_name = "CASE")]
+    cases: Vec<String>,
+    /// The same, as one string
+    #[arg(long, env = "CASES", default_value = "", hide_env = true)]
+    select: String,
+    /// Driver under test: vf_vdpa, or the C driver vp_vdpa
+    #[arg(long, env = "DRIVER", default_value = "vf_vdpa", value_parser = ["vf_vdpa", "vp_vdpa"])]
+    driver: String,
+    /// Give a shell in the machine afterwards
+    #[arg(long, env = "KEEP", value_parser = clap::builder::FalseyValueParser::new())]
+    keep: bool,
+    /// Write the results to this file, too
+    #[arg(long, env = "JSON")]
+    json: Option<PathBuf>,
+    /// Show the output of cases while it comes
+    #[arg(long)]
+    live: bool,
+    /// Only name the selected cases
+    #[arg(long)]
+    list: bool,
+}
+
+/// Options of `shell`.
+#[derive(Args)]
+pub struct Shell {
+    /// Run this command instead, and end with its status
+    command: Vec<String>,
+    /// Driver to put into /lab/modules
+    #[arg(long, env = "DRIVER", default_value = "vf_vdpa", value_parser = ["vf_vdpa", "vp_vdpa"])]
+    driver: String,
+    /// Make the guest that runs inside the machine, too
+    #[arg(long)]
+    guest: bool,
+}
+
+/// Options of `compare`.
+#[derive(Args)]
+pub struct Compare {
+    /// File for the table
+    #[arg(long, default_value = "Documentation/comparison.md")]
+    out: PathBuf,
+    /// Cases, as for `check`
+    #[arg(value_name = "CASE")]
+    cases: Vec<String>,
+}
+
+impl Command {
+    /// Does what was asked; `false` means that it was done and something had failed.
+    pub fn run(self) -> Result<bool> {
+        let cx = Context::new()?;
+        match self {
+            Self::Check(options) => options.run(&cx),
+            Self::Demo => demo(&cx),
+            Self::Build => {
+                let packages = Packages::get(&cx)?;
+                for file in module::build(&cx, &kernel::tree(&cx, &packages)?)? {
+                    println!("{}", file.display());
+                }
+                Ok(true)
+            }
+            Self::Shell(options) => options.run(&cx),
+            Self::Clippy => {
+                module::clippy(&cx, &kernel::tree(&cx, &Packages::get(&cx)?)?).map(|()| true)
+            }
+            Self::Fmt => check::format(&cx, false).map(|()| true),
+            Self::Kernel => {
+                println!("{}", kernel::tree(&cx, &Packages::get(&cx)?)?.display());
+                Ok(true)
+            }
+            Self::Doc => module::doc(&cx, &kernel::tree(&cx, &Packages::get(&cx)?)?).map(|dir| {
+                println!("{}", dir.display());
+                true
+            }),
+            Self::Compare(options) => compare::run(&cx, &options.out, &options.cases),
+            Self::Selftest => selftest::run(&cx),
+            Self::CleanCache => cx.cache.clean().map(|()| true),
+        }
+    }
+}
+
+/// Cases of the machine; those of the lab's own test and the demonstration are run by name only.
+pub fn machine_cases(cx: &Context) -> Result<Vec<Case>> {
+    let all = case::all(&cx.top.join("tools/cases"))?;
+    Ok(all
+        .into_iter()
+        .filter(|case| !["selftest", "demo"].contains(&case.group.as_str()))
+        .collect())
+}
+
+impl Check {
+    fn run(&self, cx: &Context) -> Result<bool> {
+        let words = self
+            .cases
+            .iter()
+            .map(String::as_str)
+            .chain(self.select.split_whitespace());
+        let selection = Selection::new(words)?;
+        let cases = machine_cases(cx)?;
+        let mut ids = check::names();
+        ids.push("boot/console".to_owned());
+        ids.extend(cases.iter().map(Case::id));
+        selection.check(&ids)?;
+        if self.list {
+            ids.iter()
+                .filter(|id| selection.has(id))
+                .for_each(|id| println!("{id}"));
+            return Ok(true);
+        }
+        let mut report = Report::default();
+        check::run(cx, &selection, &mut report);
+        let selected: Vec<&Case> = cases
+            .iter()
+            .filter(|case| selection.has(&case.id()))
+            .collect();
+        let done = in_machine(cx, self, &selection, &selected, &mut report);
+        if let Some(path) = &self.json {
+            report.write_json(&cx.top.join(path))?;
+        }
+        if let Err(error) = done {
+            println!("{}", report.sum());
+            return Err(error.context(format!(
+                "{} cases were selected for the machine and not all were run",
+                selected.len()
+            )));
+        }
+        println!("{}", report.sum());
+        Ok(report.good())
+    }
+}
+
+fn in_machine(
+    cx: &Context,
+    options: &Check,
+    selection: &Selection,
+    cases: &[&Case],
+    report: &mut Report,
+) -> Result<()> {
+    let boot = selection.has("boot/console");
+    if cases.is_empty() && !boot && !options.keep {
+        return Ok(());
+    }
+    let guest = cases
+        .iter()
+        .any(|case| case.needs.iter().any(|need| need == "guest"));
+    let machine = Machine::prepare(
+        cx,
+        &Wanted {
+            driver: &options.driver,
+            guest,
+            project: true,
+        },
+    )?;
+    let mut runner = Runner::new(&machine, &options.driver);
+    runner.live = options.live;
+    if boot {
+        runner.boot(report)?;
+    }
+    for case in cases {
+        runner.run(case, report)?;
+    }
+    println!("logs: {}", runner.logs().display());
+    if options.keep {
+        shell::join(runner.vm()?.shell()?)?;
+    }
+    Ok(())
+}
+
+impl Shell {
+    fn run(&self, cx: &Context) -> Result<bool> {
+        let machine = Machine::prepare(
+            cx,
+            &Wanted {
+                driver: &self.driver,
+                guest: self.guest,
+                project: true,
+            },
+        )?;
+        let mut runner = Runner::new(&machine, &self.driver);
+        if self.command.is_empty() {
+            shell::join(runner.vm()?.shell()?)?;
+            return Ok(true);
+        }
+        runner.command(&format!(
+            "export DRIVER={}; {}",
+            self.driver,
+            self.command.join(" ")
+        ))
+    }
+}
+
+fn demo(cx: &Context) -> Result<bool> {
+    let machine = Machine::prepare(
+        cx,
+        &Wanted {
+            driver: "vf_vdpa",
+            guest: true,
+            project: true,
+        },
+    )?;
+    let mut runner = Runner::new(&machine, "vf_vdpa");
+    let good = runner.command("DRIVER=vf_vdpa bash /lab/cases/lib.sh demo all")?;
+    if !good {
+        eprintln!("{}", step::tail(&runner.logs().join("console-1.log"), 20));
+    }
+    Ok(good)
+}

@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The tiny guest that runs inside the virtual machine: its kernel and its initramfs.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result};
+
+use crate::archive::Archive;
+use crate::cache::Key;
+use crate::context::Context;
+use crate::kernel::{self, Packages};
+use crate::step;
+
+/// Options of the guest's kernel, over `tinyconfig`.
+const CONFIG: &str = include_str!("../guest.config");
+/// First program of the guest.
+const INIT: &str = include_str!("../guest.init");
+
+/// Image and initramfs of the guest.
+pub struct Guest {
+    /// The kernel.
+    pub image: PathBuf,
+    /// The initramfs.
+    pub initramfs: PathBuf,
+}
+
+fn key(cx: &Context) -> Result<String> {
+    Ok(Key::default()
+        .add(kernel::key(cx)?)
+        .add(CONFIG)
+        .add(INIT)
+        .name())
+}
+
+/// The guest, from the cache.
+pub fn get(cx: &Context, packages: &Packages) -> Result<Guest> {
+    let dir = cx
+        .cache
+        .entry("guest", &key(cx)?, |dir| build(cx, packages, dir))?;
+    Ok(Guest {
+        image: dir.join("bzImage"),
+        initramfs: dir.join("initramfs"),
+    })
+}
+
+fn build(cx: &Context, packages: &Packages, dir: &Path) -> Result<()> {
+    let source = dir.join("source");
+    packages.unpack_source(
+        "unpacking the guest kernel's source",
+        &cx.cache.log("guest-unpack"),
+        &source,
+    )?;
+    let fragment = dir.join("config");
+    fs::write(&fragment, CONFIG)?;
+    let log = cx.cache.log("guest-config");
+    step::run(
+        "configuring the guest's kernel",
+        &log,
+        cx.kernel_make(&source)?.arg("tinyconfig"),
+    )?;
+    let mut merge = Command::new("scripts/kconfig/merge_config.sh");
+    merge
+        .args(["-m", ".config"])
+        .arg(&fragment)
+        .current_dir(&source);
+    step::run("configuring the guest's kernel", &log, &mut merge)?;
+    step::run(
+        "configuring the guest's kernel",
+        &log,
+        cx.kernel_make(&source)?.arg("olddefconfig"),
+    )?;
+    let log = cx.cache.log("guest");
+    step::run(
+        "building the guest's kernel (once, about 4 minutes)",
+        &log,
+        cx.kernel_make(&source)?.arg("bzImage"),
+    )?;
+    fs::copy(source.join("arch/x86/boot/bzImage"), dir.join("bzImage"))
+        .context("the guest's kernel")?;
+    fs::remove_dir_all(&source)?;
+
+    let mut archive = Archive::new();
+    archive.busybox()?;
+    archive.file("init", 0o755, INIT.as_bytes());
+    fs::write(dir.join("initramfs"), archive.finish())?;
+    Ok(())
+}

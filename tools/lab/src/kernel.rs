@@ -1,0 +1,349 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The kernel under test: the distribution's packages, and the Rust metadata that they lack.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::cache::Key;
+use crate::context::Context;
+use crate::step;
+
+/// Raise when the way the packages or the tree are made changes.
+const RECIPE: &str = "1";
+
+/// The distribution's kernel, unpacked.
+pub struct Packages {
+    dir: PathBuf,
+    /// Output of `uname -r` in that kernel.
+    pub release: String,
+}
+
+impl Packages {
+    /// The packages, from the cache or from the archive.
+    pub fn get(cx: &Context) -> Result<Self> {
+        let dir = cx
+            .cache
+            .entry("packages", &key(cx)?, |dir| fetch(cx, dir))?;
+        let release = fs::read_to_string(dir.join("release"))?.trim().to_owned();
+        Ok(Self { dir, release })
+    }
+
+    /// The kernel image.
+    pub fn image(&self) -> PathBuf {
+        self.dir.join("vmlinuz")
+    }
+
+    /// The stock modules: what belongs at `/lib/modules/<release>`.
+    pub fn modules(&self) -> PathBuf {
+        self.dir.join("lib/modules").join(&self.release)
+    }
+
+    /// Unpacks the kernel's source into `into`.
+    pub fn unpack_source(&self, text: &str, log: &Path, into: &Path) -> Result<()> {
+        fs::create_dir_all(into)?;
+        let mut tar = Command::new("tar");
+        tar.arg("-C")
+            .arg(into)
+            .args(["--strip-components=1", "-xf"])
+            .arg(self.dir.join("source.tar.xz"));
+        step::run(text, log, &mut tar).map(drop)
+    }
+}
+
+/// The tree that modules are built against.
+pub fn tree(cx: &Context, packages: &Packages) -> Result<PathBuf> {
+    cx.cache
+        .entry("tree", &key(cx)?, |dir| prepare(cx, packages, dir))
+}
+
+/// Key of everything that comes from the kernel alone.
+pub fn key(cx: &Context) -> Result<String> {
+    let mut key = Key::default().add(RECIPE);
+    for name in [
+        "SUITE",
+        "BACKPORTS",
+        "RUSTC",
+        "KERNEL",
+        "KERNEL_ABI",
+        "KERNEL_FLAVOUR",
+        "KERNEL_SOURCE",
+    ] {
+        key = key.add(cx.versions.get(name)?);
+    }
+    Ok(key.name())
+}
+
+/// `apt-get` or `apt-cache` with its state in the cache: the sysroot stays as it was made.
+fn apt(cx: &Context, tool: &str) -> Result<Command> {
+    let state = cx.cache.path("apt");
+    fs::create_dir_all(state.join("lists/partial"))?;
+    fs::create_dir_all(state.join("archives/partial"))?;
+    let mut apt = Command::new(tool);
+    apt.args(["-q", "-o", "APT::Sandbox::User=root"])
+        .arg("-o")
+        .arg(format!(
+            "Dir::State::lists={}",
+            state.join("lists").display()
+        ))
+        .arg("-o")
+        .arg(format!("Dir::Cache={}", state.display()));
+    Ok(apt)
+}
+
+/// The kernel to take: the pinned one, else the newest of its series whose source is there as well.
+fn choose(cx: &Context) -> Result<(String, String)> {
+    let versions = &cx.versions;
+    let (abi, flavour) = (versions.get("KERNEL_ABI")?, versions.get("KERNEL_FLAVOUR")?);
+    let wanted = versions.get("KERNEL")?;
+    let prefix = format!("linux-image-{}.", versions.get("KERNEL_SERIES")?);
+    let suffix = format!("+{abi}-{flavour}");
+    let names = step::output(apt(cx, "apt-cache")?.arg("pkgnames").arg(&prefix))?;
+    let mut found: Vec<(u32, String)> = names
+        .lines()
+        .filter_map(|name| {
+            let patch = name
+                .strip_prefix(&prefix)?
+                .strip_suffix(&suffix)?
+                .parse()
+                .ok()?;
+            Some((patch, name.strip_prefix("linux-image-")?.to_owned()))
+        })
+        .collect();
+    found.sort();
+    found.reverse();
+    let pinned = format!("{wanted}{suffix}");
+    found.sort_by_key(|(_, release)| *release != pinned);
+    for (_, release) in found {
+        let image = archive_versions(cx, &format!("linux-image-{release}"))?;
+        let source = archive_versions(cx, versions.get("KERNEL_SOURCE")?)?;
+        if let Some(version) = image.intersection(&source).last() {
+            if release != pinned {
+                eprintln!("kernel {wanted} has left the archive: taking {release} instead");
+            }
+            return Ok((release, version.clone()));
+        }
+    }
+    bail!(
+        "the archive has no kernel like {pinned} together with its source: correct KERNEL in tools/versions"
+    )
+}
+
+fn archive_versions(cx: &Context, package: &str) -> Result<BTreeSet<String>> {
+    let table = step::output(apt(cx, "apt-cache")?.arg("madison").arg(package))?;
+    Ok(table
+        .lines()
+        .filter_map(|line| Some(line.split('|').nth(1)?.trim().to_owned()))
+        .collect())
+}
+
+fn fetch(cx: &Context, dir: &Path) -> Result<()> {
+    step::run(
+        "reading the package lists",
+        &cx.cache.log("apt-update"),
+        apt(cx, "apt-get")?.arg("update"),
+    )?;
+    let (release, version) = choose(cx)?;
+    let known = step::output(apt(cx, "apt-cache")?.args(["pkgnames", "linux-"]))?;
+    let known: BTreeSet<&str> = known.lines().collect();
+    // Newer packaging splits the image; older has all of it in linux-image.
+    let packages: Vec<String> = [
+        "linux-image-",
+        "linux-base-",
+        "linux-binary-",
+        "linux-modules-",
+        "linux-headers-",
+    ]
+    .iter()
+    .map(|kind| format!("{kind}{release}"))
+    .chain([cx.versions.get("KERNEL_SOURCE")?.to_owned()])
+    .filter(|name| known.contains(name.as_str()))
+    .collect();
+    let debs = dir.join("debs");
+    fs::create_dir(&debs)?;
+    // apt checks the archive's signature and each package's digest.
+    let mut download = apt(cx, "apt-get")?;
+    download.arg("download").current_dir(&debs);
+    download.args(packages.iter().map(|name| format!("{name}={version}")));
+    step::run(
+        &format!("fetching the packages of kernel {release}"),
+        &cx.cache.log("kernel-packages"),
+        &mut download,
+    )?;
+
+    let unpacked = dir.join("unpacked");
+    for deb in fs::read_dir(&debs)? {
+        let deb = deb?.path();
+        let name = deb
+            .file_name()
+            .map(|name| name.to_string_lossy().into_owned())
+            .unwrap_or_default();
+        let mut unpack = Command::new("dpkg-deb");
+        unpack.arg("-x").arg(&deb).arg(&unpacked);
+        step::run(
+            &format!("unpacking {name}"),
+            &cx.cache.log("kernel-unpack"),
+            &mut unpack,
+        )?;
+    }
+    let pick = |from: &str, to: &str| -> Result<()> {
+        let from = unpacked.join(from);
+        fs::rename(&from, dir.join(to))
+            .with_context(|| format!("the kernel's packages hold no {}", from.display()))
+    };
+    pick(
+        &format!("usr/src/linux-headers-{release}/.config"),
+        "config",
+    )?;
+    pick(
+        &format!("usr/src/linux-headers-{release}/Module.symvers"),
+        "Module.symvers",
+    )?;
+    pick(
+        &format!("usr/src/{}.tar.xz", cx.versions.get("KERNEL_SOURCE")?),
+        "source.tar.xz",
+    )?;
+    fs::create_dir_all(dir.join("lib/modules"))?;
+    let modules = format!("lib/modules/{release}");
+    pick(&format!("usr/{modules}"), &modules).or_else(|_| pick(&modules, &modules))?;
+    // Newer packaging keeps the image among the modules.
+    fs::rename(dir.join(&modules).join("vmlinuz"), dir.join("vmlinuz"))
+        .or_else(|_| pick(&format!("boot/vmlinuz-{release}"), "vmlinuz"))?;
+    fs::remove_dir_all(&debs)?;
+    fs::remove_dir_all(&unpacked)?;
+    let mut depmod = Command::new("depmod");
+    depmod.arg("-b").arg(dir).arg(&release);
+    step::run(
+        "indexing the kernel's modules",
+        &cx.cache.log("depmod"),
+        &mut depmod,
+    )?;
+    fs::write(dir.join("release"), format!("{release}\n"))?;
+    Ok(())
+}
+
+fn prepare(cx: &Context, packages: &Packages, tree: &Path) -> Result<()> {
+    packages.unpack_source(
+        "unpacking the kernel's source",
+        &cx.cache.log("tree-unpack"),
+        tree,
+    )?;
+    for (from, to) in [("config", ".config"), ("Module.symvers", "Module.symvers")] {
+        fs::copy(packages.dir.join(from), tree.join(to))?;
+    }
+    let local = packages
+        .release
+        .find('+')
+        .map_or("", |at| packages.release.split_at(at).1);
+    fs::write(tree.join("localversion"), format!("{local}\n"))?;
+    let log = cx.cache.log("tree");
+    step::run(
+        "making the kernel's Rust metadata (once, about 2 minutes)",
+        &log,
+        cx.kernel_make(tree)?.arg("modules_prepare"),
+    )?;
+    let made = fs::read_to_string(tree.join("include/config/kernel.release"))?;
+    if made.trim() != packages.release {
+        bail!(
+            "the prepared tree calls itself {}, not {}",
+            made.trim(),
+            packages.release
+        );
+    }
+    check_symbols(tree)
+}
+
+/// Modules may load only if our build of the Rust core exports what the distribution's does.
+fn check_symbols(tree: &Path) -> Result<()> {
+    let symvers = fs::read_to_string(tree.join("Module.symvers"))?;
+    let theirs: BTreeSet<&str> = symvers
+        .lines()
+        .map(|line| line.split('\t').skip(1))
+        .filter_map(|mut fields| Some((fields.next()?, fields.next()?)))
+        .filter(|(name, owner)| *owner == "vmlinux" && is_rust(name))
+        .map(|(name, _)| name)
+        .collect();
+    let mut ours = BTreeSet::new();
+    for file in fs::read_dir(tree.join("rust"))? {
+        let path = file?.path();
+        let name = path
+            .file_name()
+            .map(|name| name.to_string_lossy().into_owned())
+            .unwrap_or_default();
+        if name.starts_with("exports_") && name.ends_with("_generated.h") {
+            ours.extend(exported(&fs::read_to_string(&path)?));
+        }
+    }
+    if let Some(difference) = compare_symbols(&ours, &theirs) {
+        bail!(
+            "the Rust metadata does not match the distribution's kernel, modules would not load: {difference}"
+        );
+    }
+    Ok(())
+}
+
+fn is_rust(name: &str) -> bool {
+    name.starts_with("_R") || name.starts_with("rust_helper_")
+}
+
+/// Symbols of one `exports_*_generated.h`.
+fn exported(text: &str) -> Vec<String> {
+    text.lines()
+        .filter_map(|line| line.split_once('(')?.1.split_once(')'))
+        .map(|(name, _)| name.to_owned())
+        .filter(|name| is_rust(name))
+        .collect()
+}
+
+/// Says how the sets differ; `None` when they are equal and not empty.
+fn compare_symbols(ours: &BTreeSet<String>, theirs: &BTreeSet<&str>) -> Option<String> {
+    if ours.is_empty() {
+        return Some("it exports nothing".to_owned());
+    }
+    let extra = ours.iter().find(|name| !theirs.contains(name.as_str()));
+    let missing = theirs.iter().find(|name| !ours.contains(**name));
+    match (extra, missing) {
+        (None, None) => None,
+        (Some(name), _) => Some(format!(
+            "{name} is in ours only ({} of ours, {} of theirs)",
+            ours.len(),
+            theirs.len()
+        )),
+        (None, Some(name)) => Some(format!(
+            "{name} is in theirs only ({} of ours, {} of theirs)",
+            ours.len(),
+            theirs.len()
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn differing_symbols_are_told() {
+        let ours: BTreeSet<String> =
+            exported("EXPORT_SYMBOL_RUST_GPL(_RNvA);\nEXPORT_SYMBOL_RUST_GPL(rust_helper_b);\n")
+                .into_iter()
+                .collect();
+        assert_eq!(
+            compare_symbols(&ours, &BTreeSet::from(["_RNvA", "rust_helper_b"])),
+            None
+        );
+        assert!(
+            compare_symbols(&ours, &BTreeSet::from(["_RNvA"]))
+                .unwrap()
+                .contains("rust_helper_b is in ours only")
+        );
+        assert!(
+            compare_symbols(&ours, &BTreeSet::from(["_RNvA", "rust_helper_b", "_RNvC"]))
+                .unwrap()
+                .contains("_RNvC is in theirs only")
+        );
+        assert!(compare_symbols(&BTreeSet::new(), &BTreeSet::new()).is_some());
+    }
+}

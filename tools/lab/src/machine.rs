@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Everything a machine needs, made once for a run: kernel, modules, guest, programs, scripts.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context as _, Result};
+
+use crate::cache::Lock;
+use crate::context::Context;
+use crate::kernel::{self, Packages};
+use crate::vm::Parts;
+use crate::{baseline, guest, initramfs, module, program};
+
+/// Runs whose logs are kept.
+const KEPT_RUNS: usize = 30;
+
+/// What a run wants in its machine.
+pub struct Wanted<'a> {
+    /// Driver under test: `vf_vdpa` or `vp_vdpa`.
+    pub driver: &'a str,
+    /// Whether the guest inside the machine is needed.
+    pub guest: bool,
+    /// Whether the project's modules and programs are needed (the lab's own test does without).
+    pub project: bool,
+}
+
+/// A prepared run.
+pub struct Machine {
+    /// For booting.
+    pub parts: Parts,
+    _lock: Lock,
+}
+
+impl Machine {
+    /// Prepares a run; the guest's kernel, the longest step, comes after what may fail sooner.
+    pub fn prepare(cx: &Context, wanted: &Wanted<'_>) -> Result<Self> {
+        let packages = Packages::get(cx)?;
+        let initramfs = initramfs::get(cx, &packages)?;
+        let made = if wanted.project {
+            make(cx, &packages, wanted)?
+        } else {
+            Vec::new()
+        };
+        let guest = if wanted.guest {
+            Some(guest::get(cx, &packages)?)
+        } else {
+            None
+        };
+
+        let lock = turn(cx)?;
+        let logs = new_run(cx)?;
+        let share = logs.join("share");
+        let tools = cx.top.join("tools");
+        copy(&tools.join("lab/agent"), &share.join("agent"))?;
+        for entry in fs::read_dir(tools.join("cases"))? {
+            let entry = entry?;
+            copy(&entry.path(), &share.join("cases").join(entry.file_name()))?;
+        }
+        for (from, to) in made {
+            copy(&from, &share.join(to))?;
+        }
+        if let Some(guest) = guest {
+            copy(&guest.image, &share.join("guest/bzImage"))?;
+            copy(&guest.initramfs, &share.join("guest/initramfs"))?;
+        }
+        Ok(Self {
+            parts: Parts {
+                image: packages.image(),
+                initramfs,
+                modules: packages.modules(),
+                share,
+                logs,
+            },
+            _lock: lock,
+        })
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        // The logs stay; what the machine saw can be made again.
+        let _ = fs::remove_dir_all(&self.parts.share);
+    }
+}
+
+/// Waits until this host runs fewer machines than it has processors.
+fn turn(cx: &Context) -> Result<Lock> {
+    let machines = std::thread::available_parallelism().map_or(1, usize::from);
+    for number in 1..machines {
+        if let Some(lock) = cx.cache.try_lock(&format!("machine-{number}"))? {
+            return Ok(lock);
+        }
+    }
+    cx.cache.lock(
+        "machine-0",
+        "as many machines are running as there are processors",
+    )
+}
+
+/// Builds what comes from this checkout: pairs of a file and its place in the share.
+fn make(cx: &Context, packages: &Packages, wanted: &Wanted<'_>) -> Result<Vec<(PathBuf, String)>> {
+    let tree = kernel::tree(cx, packages)?;
+    let mut modules = module::build(cx, &tree)?;
+    if wanted.driver == "vp_vdpa" {
+        modules.extend(baseline::build(cx, &tree)?);
+    }
+    let mut made = Vec::new();
+    for (kind, files) in [("modules", modules), ("bin", program::build(cx)?)] {
+        for file in files {
+            let name = file
+                .file_name()
+                .context("a made file without a name")?
+                .to_string_lossy()
+                .into_owned();
+            made.push((file, format!("{kind}/{name}")));
+        }
+    }
+    Ok(made)
+}
+
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    if let Some(parent) = to.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    fs::copy(from, to)
+        .with_context(|| format!("copying {} to {}", from.display(), to.display()))?;
+    Ok(())
+}
+
+/// A new directory for the logs of this run; the oldest ones go.
+fn new_run(cx: &Context) -> Result<PathBuf> {
+    let runs = cx.cache.path("runs");
+    fs::create_dir_all(&runs)?;
+    let mut old: Vec<PathBuf> = fs::read_dir(&runs)?
+        .filter_map(|entry| entry.ok().map(|entry| entry.path()))
+        .collect();
+    old.sort();
+    for dir in old.iter().rev().skip(KEPT_RUNS - 1) {
+        fs::remove_dir_all(dir)?;
+    }
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |now| now.as_secs());
+    // Runs of one checkout may begin in the same second.
+    for number in 1_u32.. {
+        let dir = runs.join(format!("{now}-{}-{number}", cx.checkout_key()));
+        match fs::create_dir(&dir) {
+            Ok(()) => return Ok(dir),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+            Err(error) => {
+                return Err(error).with_context(|| format!("creating {}", dir.display()));
+            }
+        }
+    }
+    anyhow::bail!("no name is left for a run in {}", runs.display())
+}

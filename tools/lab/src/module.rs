@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The project's modules: built out of a copy, so that nothing is left in the checkout.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::context::Context;
+use crate::step;
+
+/// Parts of the checkout that Kbuild needs.
+const SOURCES: [&str; 4] = ["Kbuild", "rust", "drivers", "samples"];
+
+/// Copies the sources into the cache; unchanged files keep their time, so a build is incremental.
+fn copy_sources(cx: &Context, kind: &str) -> Result<PathBuf> {
+    let to = cx.cache.path(&format!("{kind}-{}", cx.checkout_key()));
+    fs::create_dir_all(&to)?;
+    let mut rsync = Command::new("rsync");
+    rsync
+        .args(["--archive", "--checksum", "--no-times", "--delete"])
+        // What the build makes there stays.
+        .args([
+            "--exclude=target",
+            "--exclude=generated.rs",
+            "--exclude=doc",
+            "--exclude=bindgen.mk",
+        ])
+        .args([
+            "--exclude=*.o",
+            "--exclude=*.ko",
+            "--exclude=.*.cmd",
+            "--exclude=*.rmeta",
+            "--exclude=*.mod",
+            "--exclude=.*.d",
+        ])
+        .args(SOURCES.iter().map(|name| cx.top.join(name)))
+        .arg(&to);
+    step::run(
+        "copying the sources",
+        &cx.cache.log(&format!("copy-{}", cx.checkout_key())),
+        &mut rsync,
+    )?;
+    Ok(to)
+}
+
+fn kbuild(cx: &Context, tree: &Path, kind: &str, text: &str, more: &[&str]) -> Result<PathBuf> {
+    let _lock = cx.cache.lock(
+        &format!("{kind}-{}", cx.checkout_key()),
+        "it builds the modules of this checkout",
+    )?;
+    let dir = copy_sources(cx, kind)?;
+    let log = cx.cache.log(&format!("{kind}-{}", cx.checkout_key()));
+    let mut make = cx.kernel_make(tree)?;
+    make.arg(format!("M={}", dir.display()))
+        .args(more)
+        .arg("modules");
+    step::run(text, &log, &mut make)?;
+    let output = fs::read_to_string(&log).unwrap_or_default();
+    if let Some(line) = first_warning(&output) {
+        // The next build must show it again, and not find everything up to date.
+        let _ = fs::remove_dir_all(&dir);
+        bail!(
+            "{text} printed a warning: {line}; full log: {}",
+            log.display()
+        );
+    }
+    Ok(dir)
+}
+
+/// The first line of a build that complains.
+fn first_warning(output: &str) -> Option<&str> {
+    output
+        .lines()
+        .skip(1)
+        .find(|line| line.to_ascii_lowercase().contains("warning"))
+}
+
+/// Builds the modules and returns their files. Any warning is an error.
+pub fn build(cx: &Context, tree: &Path) -> Result<Vec<PathBuf>> {
+    let dir = kbuild(cx, tree, "modules", "building the modules", &[])?;
+    let list =
+        fs::read_to_string(dir.join("modules.order")).context("the build left no modules.order")?;
+    let files: Vec<PathBuf> = list
+        .lines()
+        .filter_map(|line| Path::new(line).file_name())
+        .map(|name| dir.join(name).with_extension("ko"))
+        .collect();
+    anyhow::ensure!(!files.is_empty(), "Kbuild makes no module");
+    Ok(files)
+}
+
+/// Runs the kernel's set of clippy lints.
+pub fn clippy(cx: &Context, tree: &Path) -> Result<()> {
+    kbuild(
+        cx,
+        tree,
+        "clippy",
+        "running clippy on the modules",
+        &["CLIPPY=1"],
+    )
+    .map(drop)
+}
+
+/// Builds the documentation of the crates and returns its folder.
+pub fn doc(cx: &Context, tree: &Path) -> Result<PathBuf> {
+    Ok(kbuild(cx, tree, "doc", "building the documentation", &["DOC=y"])?.join("doc"))
+}
+
+/// What `modinfo` must say about each module.
+pub fn check_info(cx: &Context, tree: &Path, stock: &Path) -> Result<Vec<String>> {
+    let mut wrong = Vec::new();
+    let reference = fs::read_dir(stock.join("kernel/drivers/vdpa"))
+        .context("the stock kernel has no vdpa module")?
+        .filter_map(|entry| entry.ok().map(|entry| entry.path()))
+        .find(|path| path.to_string_lossy().contains("/vdpa.ko"))
+        .context("the stock kernel has no vdpa.ko")?;
+    let vermagic = field(&reference, "vermagic")?;
+    for file in build(cx, tree)? {
+        let name = file
+            .file_name()
+            .map(|name| name.to_string_lossy().into_owned())
+            .unwrap_or_default();
+        let mut expect = |what: &str, good: bool, found: &str| {
+            if !good {
+                wrong.push(format!("{name}: {what}; found `{}`", found.trim()));
+            }
+        };
+        let license = field(&file, "license")?;
+        expect(
+            "the license must be GPL",
+            license.trim().starts_with("GPL"),
+            &license,
+        );
+        let alias = field(&file, "alias")?;
+        expect(
+            "an alias for virtio functions would race virtio_pci",
+            !alias.to_ascii_lowercase().contains("1af4"),
+            &alias,
+        );
+        let magic = field(&file, "vermagic")?;
+        expect(
+            &format!("vermagic must be `{}`", vermagic.trim()),
+            magic == vermagic,
+            &magic,
+        );
+        for what in ["description", "author"] {
+            let text = field(&file, what)?;
+            expect(&format!("it has no {what}"), !text.trim().is_empty(), &text);
+        }
+    }
+    Ok(wrong)
+}
+
+fn field(file: &Path, name: &str) -> Result<String> {
+    step::output(Command::new("modinfo").arg("-F").arg(name).arg(file))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_warning_is_found() {
+        // The first line is the command itself.
+        let quiet = "$ make W=1 # warning\n  RUSTC x.o\n  MODPOST Module.symvers\n";
+        assert_eq!(first_warning(quiet), None);
+        let loud = format!("{quiet}warning: unused variable: `x`\n");
+        assert_eq!(first_warning(&loud), Some("warning: unused variable: `x`"));
+    }
+}

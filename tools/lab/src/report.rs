@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: GPL-2.0
+//! What a run found: one line a case while it runs, the sum at the end.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use serde::{Deserialize, Serialize};
+
+use crate::ktap::Verdict;
+
+/// One finished case.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Record {
+    /// `group/name`.
+    pub case: String,
+    /// `passed`, `failed` or `skipped`.
+    pub result: String,
+    /// How long it took.
+    pub seconds: f64,
+    /// Why it failed or was skipped.
+    pub details: Vec<String>,
+    /// Where its whole output is.
+    pub log: Option<PathBuf>,
+}
+
+/// All finished cases.
+#[derive(Default)]
+pub struct Report {
+    records: Vec<Record>,
+}
+
+impl Report {
+    /// Adds a case and prints its line.
+    pub fn add(&mut self, case: &str, took: Duration, verdict: &Verdict, log: Option<&Path>) {
+        let (word, result, details) = match verdict {
+            Verdict::Passed => ("ok  ", "passed", Vec::new()),
+            Verdict::Failed(why) => ("FAIL", "failed", why.clone()),
+            Verdict::Skipped(why) => ("skip", "skipped", vec![why.clone()]),
+        };
+        let seconds = took.as_secs_f64();
+        match verdict {
+            Verdict::Skipped(why) => println!("{word} {case} ({why})"),
+            _ => println!("{word} {case} ({seconds:.1} s)"),
+        }
+        if result == "failed" {
+            for detail in &details {
+                println!("       {detail}");
+            }
+            if let Some(log) = log {
+                println!("       log: {}", log.display());
+            }
+        }
+        let log = log.map(Path::to_owned);
+        self.records.push(Record {
+            case: case.to_owned(),
+            result: result.to_owned(),
+            seconds,
+            details,
+            log,
+        });
+    }
+
+    fn count(&self, result: &str) -> usize {
+        self.records
+            .iter()
+            .filter(|record| record.result == result)
+            .count()
+    }
+
+    /// Whether nothing failed and something was run.
+    pub fn good(&self) -> bool {
+        self.count("failed") == 0 && !self.records.is_empty()
+    }
+
+    /// The last line of a run.
+    pub fn sum(&self) -> String {
+        format!(
+            "{} passed, {} failed, {} skipped",
+            self.count("passed"),
+            self.count("failed"),
+            self.count("skipped")
+        )
+    }
+
+    /// The records, for tables.
+    pub fn records(&self) -> &[Record] {
+        &self.records
+    }
+
+    /// Writes the records as JSON.
+    pub fn write_json(&self, path: &Path) -> Result<()> {
+        let text = serde_json::to_string_pretty(&self.records)?;
+        fs::write(path, text + "\n").with_context(|| format!("writing {}", path.display()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_without_cases_is_no_success() {
+        let mut report = Report::default();
+        assert!(!report.good());
+        report.add("a/b", Duration::ZERO, &Verdict::Passed, None);
+        report.add("a/c", Duration::ZERO, &Verdict::Skipped("why".into()), None);
+        assert!(report.good());
+        report.add(
+            "a/d",
+            Duration::ZERO,
+            &Verdict::Failed(vec!["x".into()]),
+            None,
+        );
+        assert!(!report.good());
+        assert_eq!(report.sum(), "1 passed, 1 failed, 1 skipped");
+    }
+}

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Looking at the project's own source text.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+
+/// All Rust files below the folders, sorted; build directories are passed over.
+pub fn rust_files(top: &Path, folders: &[&str]) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    let mut left: Vec<PathBuf> = folders.iter().map(|folder| top.join(folder)).collect();
+    while let Some(dir) = left.pop() {
+        for entry in fs::read_dir(&dir).with_context(|| format!("reading {}", dir.display()))? {
+            let path = entry?.path();
+            if path.is_dir() {
+                if !path.ends_with("target") {
+                    left.push(path);
+                }
+            } else if path.extension().is_some_and(|extension| extension == "rs")
+                && !path.to_string_lossy().ends_with("_generated.rs")
+            {
+                files.push(path);
+            }
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// Numbers of the lines that use the keyword `unsafe`; comments and lint names do not count.
+pub fn unsafe_lines(text: &str) -> Vec<usize> {
+    let uses = |line: &str| {
+        let code = line.split("//").next().unwrap_or(line);
+        code.split(|c: char| !(c.is_alphanumeric() || c == '_'))
+            .any(|word| word == "unsafe")
+    };
+    text.lines()
+        .enumerate()
+        .filter(|(_, line)| uses(line))
+        .map(|(index, _)| index + 1)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_keyword_is_found_and_nothing_else() {
+        assert_eq!(
+            unsafe_lines("let a = unsafe { b() };\nunsafe fn c() {}\n"),
+            [1, 2]
+        );
+        assert!(
+            unsafe_lines("#![forbid(unsafe_code)]\n// no unsafe here\nlet not_unsafe = 1;\n")
+                .is_empty()
+        );
+    }
+}

@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: GPL-2.0
+//! One long command with a log, progress with elapsed time, and a clear end.
+
+use std::fs::{self, File};
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::LazyLock;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+
+/// Steps may run at the same time, so their progress lines share one owner.
+static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
+
+/// Shorter steps are not worth a line.
+const WORTH_SAYING: Duration = Duration::from_secs(2);
+/// How often a step without a terminal says that it is alive.
+const REMINDER: Duration = Duration::from_secs(20);
+/// Lines of the log that a failed step shows.
+const TAIL: usize = 15;
+
+/// Shows that something is going on, until it is dropped.
+pub struct Progress {
+    text: String,
+    bar: Option<ProgressBar>,
+    began: Instant,
+    said: Option<Instant>,
+}
+
+impl Progress {
+    /// Progress called `text`; nothing is printed before it has lasted a while.
+    pub fn new(text: &str) -> Self {
+        Self {
+            text: text.to_owned(),
+            bar: None,
+            began: Instant::now(),
+            said: None,
+        }
+    }
+
+    /// To be called a few times a second.
+    pub fn tick(&mut self) {
+        let elapsed = self.began.elapsed();
+        if elapsed < WORTH_SAYING {
+            return;
+        }
+        if std::io::stderr().is_terminal() {
+            let text = &self.text;
+            let bar = self.bar.get_or_insert_with(|| {
+                let bar = BARS.add(ProgressBar::new_spinner());
+                if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}") {
+                    bar.set_style(style);
+                }
+                bar
+            });
+            bar.set_message(format!("{text} ({} s)", elapsed.as_secs()));
+            bar.tick();
+        } else if self.said.is_none_or(|said| said.elapsed() >= REMINDER) {
+            eprintln!("{} ({} s)", self.text, elapsed.as_secs());
+            self.said = Some(Instant::now());
+        }
+    }
+
+    /// Ends the progress with a line that tells how long it took.
+    pub fn done(mut self) -> Duration {
+        let elapsed = self.began.elapsed();
+        self.clear();
+        if elapsed >= WORTH_SAYING {
+            let line = format!("{}: done in {} s", self.text, elapsed.as_secs());
+            if BARS.println(&line).is_err() || !std::io::stderr().is_terminal() {
+                eprintln!("{line}");
+            }
+        }
+        elapsed
+    }
+
+    fn clear(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+            BARS.remove(&bar);
+        }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
+
+/// A command that failed, with the end of its log.
+#[derive(Debug)]
+pub struct Failed {
+    /// What was being done.
+    pub text: String,
+    /// Last lines of the log.
+    pub tail: String,
+    /// The whole log.
+    pub log: PathBuf,
+}
+
+impl std::fmt::Display for Failed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "{}\n{} failed; full log: {}",
+            self.tail,
+            self.text,
+            self.log.display()
+        )
+    }
+}
+
+impl std::error::Error for Failed {}
+
+/// Runs `command` with its output in `log`; `text` says what it does.
+pub fn run(text: &str, log: &Path, command: &mut Command) -> Result<Duration> {
+    let mut file = File::create(log).with_context(|| format!("creating {}", log.display()))?;
+    writeln!(file, "$ {command:?}")?;
+    let mut progress = Progress::new(text);
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(file.try_clone()?)
+        .stderr(file)
+        .spawn()
+        .with_context(|| format!("{text}: starting {:?}", command.get_program()))?;
+    let status = loop {
+        if let Some(status) = child.try_wait()? {
+            break status;
+        }
+        progress.tick();
+        sleep(Duration::from_millis(50));
+    };
+    if !status.success() {
+        progress.clear();
+        bail!(Failed {
+            text: text.to_owned(),
+            tail: tail(log, TAIL),
+            log: log.to_owned()
+        });
+    }
+    Ok(progress.done())
+}
+
+/// Runs a short command and returns what it printed.
+pub fn output(command: &mut Command) -> Result<String> {
+    let done = command
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| format!("starting {:?}", command.get_program()))?;
+    if !done.status.success() {
+        bail!(
+            "{command:?} failed: {}",
+            String::from_utf8_lossy(&done.stderr).trim()
+        );
+    }
+    Ok(String::from_utf8_lossy(&done.stdout).into_owned())
+}
+
+/// The last `count` lines of a file; empty when it cannot be read.
+pub fn tail(path: &Path, count: usize) -> String {
+    let bytes = fs::read(path).unwrap_or_default();
+    let text = String::from_utf8_lossy(&bytes);
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(count)..].join("\n")
+}

@@ -1,0 +1,355 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The virtual machine: its devices, its boot, its end.
+
+use std::env;
+use std::ffi::OsString;
+use std::fs::File;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::agent::Agent;
+use crate::console::Console;
+use crate::context::Context;
+use crate::qmp::{Control, Pluggable};
+use crate::step::{self, Progress};
+
+/// Queue pairs of the multiqueue VFs.
+const PAIRS: u32 = 4;
+/// Time a boot may take; it takes about 10 s on an idle machine.
+const BOOT: Duration = Duration::from_secs(240);
+/// The kernel's command line.
+const CMDLINE: &str = "console=ttyS0 loglevel=7 intel_iommu=on vhost.max_iotlb_entries=65536 \
+    rcupdate.rcu_cpu_stall_timeout=300 watchdog_thresh=60 hung_task_timeout_secs=240 \
+    oops=panic panic=-1 printk.devkmsg=on net.ifnames=0";
+
+/// What can be unplugged: a plain virtio-net function that no other case needs.
+const PLUGGABLE: [Pluggable; 1] = [Pluggable {
+    id: "hot",
+    driver: "virtio-net-pci",
+    bus: "hotport",
+    properties: &[
+        ("netdev", "hotnet"),
+        ("mac", "52:54:00:00:00:20"),
+        ("iommu_platform", "on"),
+        ("ats", "on"),
+        ("romfile", ""),
+    ],
+}];
+
+/// What a machine is made of.
+pub struct Parts {
+    /// Kernel image.
+    pub image: PathBuf,
+    /// First root file system.
+    pub initramfs: PathBuf,
+    /// Directory of the stock modules.
+    pub modules: PathBuf,
+    /// Directory that appears as `/lab`.
+    pub share: PathBuf,
+    /// Where the logs go.
+    pub logs: PathBuf,
+}
+
+/// A running machine.
+pub struct Vm {
+    child: Child,
+    /// Channel to the agent.
+    pub agent: Agent,
+    /// Kernel's log.
+    pub console: Console,
+    control: Control,
+    sockets: PathBuf,
+}
+
+impl Vm {
+    /// Boots a machine; `number` tells the boots of one run apart.
+    pub fn boot(parts: &Parts, number: u32) -> Result<Self> {
+        let console = Console::new(&parts.logs.join(format!("console-{number}.log")));
+        let log = parts.logs.join(format!("emulator-{number}.log"));
+        let sockets = env::temp_dir().join(format!("vm-{}-{number}", std::process::id()));
+        std::fs::create_dir_all(&sockets)?;
+        let agent = UnixListener::bind(sockets.join("agent"))?;
+        let control = UnixListener::bind(sockets.join("control"))?;
+        let queued = multiqueue_works();
+        let mut command = emulator(parts, &sockets, console.path(), queued);
+        let output = File::create(&log)?;
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(output.try_clone()?)
+            .stderr(output)
+            .spawn()
+            .context("starting the emulator")?;
+        let mut progress = Progress::new("booting the machine");
+        let ready = accept(&agent, &mut child).and_then(|agent| {
+            let control = Control::new(accept(&control, &mut child)?)?;
+            let agent = Agent::new(agent)?;
+            let ready = agent.wait_ready(BOOT * Context::slowness(), || progress.tick());
+            anyhow::ensure!(ready, "it stopped at: {}", console.last_line());
+            Ok((agent, control))
+        });
+        match ready {
+            Ok((agent, control)) => Ok(Self {
+                child,
+                agent,
+                console,
+                control,
+                sockets,
+            }),
+            Err(error) => {
+                let _ = child.kill();
+                let _ = child.wait();
+                let said = step::tail(&log, 3);
+                bail!(
+                    "the machine did not boot: {error:#}\n{said}\nconsole: {}",
+                    console.path().display()
+                )
+            }
+        }
+    }
+
+    /// Carries out what a case asked of the host.
+    pub fn request(control: &mut Control, request: &str) -> Result<()> {
+        control.request(request, &PLUGGABLE)
+    }
+
+    /// The channel and the control socket at once: a command may ask for something while it runs.
+    pub fn split(&mut self) -> (&mut Agent, &mut Control) {
+        (&mut self.agent, &mut self.control)
+    }
+
+    /// Whether a device is missing that was there at boot.
+    pub fn is_incomplete(&self) -> bool {
+        self.control.unplugged
+    }
+
+    /// Connects to the machine's shell.
+    pub fn shell(&self) -> Result<UnixStream> {
+        UnixStream::connect(self.sockets.join("shell")).context("connecting to the machine's shell")
+    }
+}
+
+impl Drop for Vm {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = std::fs::remove_dir_all(&self.sockets);
+    }
+}
+
+/// The emulator connects at once, or ends with an error.
+fn accept(listener: &UnixListener, child: &mut Child) -> Result<UnixStream> {
+    listener.set_nonblocking(true)?;
+    let began = Instant::now();
+    while began.elapsed() < BOOT {
+        if let Ok((stream, _)) = listener.accept() {
+            stream.set_nonblocking(false)?;
+            return Ok(stream);
+        }
+        if let Some(status) = child.try_wait()? {
+            bail!("the emulator ended with {status}");
+        }
+        sleep(Duration::from_millis(20));
+    }
+    bail!("the emulator did not connect")
+}
+
+fn wires() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("wires")
+}
+
+/// Whether this host lets us make the taps and the bridge of the multiqueue pair.
+fn multiqueue_works() -> bool {
+    let works = Command::new("unshare")
+        .arg("--net")
+        .arg("sh")
+        .arg(wires())
+        .args(["yes", "true"])
+        .output();
+    works.is_ok_and(|done| done.status.success())
+}
+
+fn emulator(parts: &Parts, sockets: &Path, console: &Path, queued: bool) -> Command {
+    let mut command = Command::new("unshare");
+    command
+        .args(["--net", "sh"])
+        .arg(wires())
+        .arg(if queued { "yes" } else { "no" });
+    // A lab that is killed takes its machine with it.
+    command.args(["setpriv", "--pdeathsig", "KILL", "qemu-system-x86_64"]);
+    let accel = match env::var("VF_VDPA_ACCEL").as_deref() {
+        Ok("kvm") => "kvm",
+        _ => "tcg,thread=multi",
+    };
+    command
+        .args([
+            "-nodefaults",
+            "-no-user-config",
+            "-display",
+            "none",
+            "-no-reboot",
+        ])
+        .args([
+            "-accel",
+            accel,
+            "-M",
+            "q35,kernel-irqchip=split",
+            "-cpu",
+            "max",
+            "-m",
+            "3G",
+            "-smp",
+            "2",
+        ])
+        .args([
+            "-device",
+            "intel-iommu,intremap=on,caching-mode=on,device-iotlb=on",
+        ])
+        .arg("-kernel")
+        .arg(&parts.image)
+        .arg("-initrd")
+        .arg(&parts.initramfs)
+        .args(["-append", CMDLINE]);
+    let file = |prefix: &str, path: &Path, suffix: &str| {
+        let mut text = OsString::from(prefix);
+        // A comma separates properties: it is doubled to mean itself.
+        text.push(path.to_string_lossy().replace(',', ",,"));
+        text.push(suffix);
+        text
+    };
+    command
+        .arg("-chardev")
+        .arg(file("file,id=console,path=", console, ""))
+        .args(["-device", "isa-serial,index=0,chardev=console"])
+        .arg("-chardev")
+        .arg(file("socket,id=agent,path=", &sockets.join("agent"), ""))
+        .args(["-device", "isa-serial,index=1,chardev=agent"])
+        .arg("-chardev")
+        .arg(file(
+            "socket,id=control,path=",
+            &sockets.join("control"),
+            "",
+        ))
+        .args(["-mon", "chardev=control,mode=control"])
+        .arg("-chardev")
+        .arg(file(
+            "socket,id=shell,server=on,wait=off,path=",
+            &sockets.join("shell"),
+            "",
+        ))
+        .args([
+            "-device",
+            "virtio-serial-pci",
+            "-device",
+            "virtconsole,chardev=shell",
+        ]);
+    for (tag, path) in [
+        ("root", Path::new("/srv/root")),
+        ("modules", &parts.modules),
+        ("lab", &parts.share),
+    ] {
+        command
+            .arg("-fsdev")
+            .arg(file(
+                &format!("local,id={tag},security_model=none,multidevs=remap,readonly=on,path="),
+                path,
+                "",
+            ))
+            .args([
+                "-device",
+                &format!("virtio-9p-pci,fsdev={tag},mount_tag={tag}"),
+            ]);
+    }
+    functions(&mut command, sockets, queued);
+    command
+}
+
+/// The functions under test: four VFs in two pairs, a function that can be unplugged, a disk.
+fn functions(command: &mut Command, sockets: &Path, queued: bool) {
+    let socket = |name: &str| sockets.join(name).to_string_lossy().replace(',', ",,");
+    let mut wire = |id: &str, peer: &str| {
+        let text = format!(
+            "dgram,id={id},local.type=unix,local.path={},remote.type=unix,remote.path={}",
+            socket(id),
+            socket(peer)
+        );
+        command.args(["-netdev", &text]);
+    };
+    wire("vf0", "vf1");
+    wire("vf1", "vf0");
+    if !queued {
+        wire("vf2", "vf3");
+        wire("vf3", "vf2");
+    }
+    let mut queues = String::new();
+    if queued {
+        for id in ["vf2", "vf3"] {
+            let text =
+                format!("tap,id={id},ifname={id},script=no,downscript=no,vhost=off,queues={PAIRS}");
+            command.args(["-netdev", &text]);
+        }
+        queues = format!(",mq=on,vectors={}", 2 * PAIRS + 2);
+    }
+    command.args([
+        "-device",
+        "pcie-root-port,id=vfport,bus=pcie.0,chassis=1,slot=1",
+    ]);
+    let common = "iommu_platform=on,ats=on,romfile=";
+    for vf in 0..4 {
+        let more = if vf < 2 {
+            ",host_mtu=9000"
+        } else {
+            queues.as_str()
+        };
+        let text = format!(
+            "virtio-net-pci,id=vf{vf},bus=vfport,addr=0x0.0x{},netdev=vf{vf},sriov-pf=pf,page-per-vq=on,mac=52:54:00:00:00:0{},{common}{more}",
+            vf + 1,
+            vf + 1
+        );
+        command.args(["-device", &text]);
+    }
+    command
+        .args([
+            "-device",
+            &format!("virtio-net-pci,id=pf,bus=vfport,addr=0x0.0x0,mac=52:54:00:00:00:10,{common}"),
+        ])
+        .args(["-netdev", "user,id=hotnet,restrict=on"])
+        .args([
+            "-device",
+            "pcie-root-port,id=hotport,bus=pcie.0,chassis=2,slot=2",
+        ]);
+    for device in &PLUGGABLE {
+        let properties: Vec<String> = device
+            .properties
+            .iter()
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
+        command.args([
+            "-device",
+            &format!(
+                "{},id={},bus={},{}",
+                device.driver,
+                device.id,
+                device.bus,
+                properties.join(",")
+            ),
+        ]);
+    }
+    command
+        .args([
+            "-blockdev",
+            "driver=null-co,node-name=disk,size=16777216,read-zeroes=on",
+        ])
+        .args([
+            "-device",
+            "pcie-root-port,id=diskport,bus=pcie.0,chassis=3,slot=3",
+        ])
+        .args([
+            "-device",
+            "virtio-blk-pci,id=disk,bus=diskport,drive=disk,iommu_platform=on,ats=on,serial=vf-lab",
+        ]);
+}
