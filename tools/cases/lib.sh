@@ -1,0 +1,369 @@
+# shellcheck shell=bash
+# SPDX-License-Identifier: GPL-2.0
+# What cases are written with. A group is a file `<group>.sh` of functions
+# `case_<name>`; the agent runs `bash lib.sh <group> <name>`, which loads the
+# group, runs the case, and puts the machine back into a clean state.
+#
+# DRIVER is the driver under test: vf_vdpa or vp_vdpa.
+
+LAB=/lab
+PCI=/sys/bus/pci/devices
+VDPA=/sys/bus/vdpa
+DEBUG=/sys/kernel/debug
+DRIVER=${DRIVER:-vf_vdpa}
+RESULTS=0
+FAILURES=0
+# Wiring of the machine: VF 0 and 1 are back to back (with an MTU of 9000), and
+# so are VF 2 and 3 (with MQ_PAIRS queue pairs, when the host allows it).
+export LAB PCI VDPA DEBUG DRIVER
+export PATH=$LAB/bin:$PATH
+
+# ---- results -------------------------------------------------------------
+
+ok() { # ok DESCRIPTION
+	RESULTS=$((RESULTS + 1))
+	echo "ok $RESULTS - $1"
+}
+
+fail() { # fail DESCRIPTION [DETAIL...]
+	RESULTS=$((RESULTS + 1))
+	FAILURES=$((FAILURES + 1))
+	echo "not ok $RESULTS - $1"
+	shift
+	local detail
+	for detail; do
+		printf '%s\n' "$detail" | sed 's/^/# /'
+	done
+}
+
+skip() { # skip WHY: ends the case
+	RESULTS=$((RESULTS + 1))
+	echo "ok $RESULTS - # SKIP $1"
+	exit 0
+}
+
+eq() { # eq GOT WANT DESCRIPTION
+	if [ "$1" = "$2" ]; then
+		ok "$3"
+	else
+		fail "$3" "got: $1" "want: $2"
+	fi
+}
+
+match() { # match GOT PATTERN DESCRIPTION: a shell pattern
+	# shellcheck disable=SC2254 # the pattern is meant as one
+	case $1 in
+	$2) ok "$3" ;;
+	*) fail "$3" "got: $1" "want: $2" ;;
+	esac
+}
+
+run_ok() { # run_ok COMMAND...: it must succeed
+	local output status=0
+	output=$("$@" 2>&1) || status=$?
+	if [ "$status" -eq 0 ]; then
+		ok "$*"
+	else
+		fail "$* must succeed" "status: $status" "output: $output"
+	fi
+	return "$status"
+}
+
+run_fails() { # run_fails TEXT COMMAND...: it must fail and say TEXT
+	local text=$1 output status=0
+	shift
+	output=$("$@" 2>&1) || status=$?
+	if [ "$status" -eq 0 ]; then
+		fail "$* must fail" "output: $output" "want: $text"
+	elif [[ $output == *"$text"* ]]; then
+		ok "$* fails: $text"
+	else
+		fail "$* must fail with \`$text\`" "status: $status" "output: $output"
+	fi
+}
+
+die() { # die WHY: the case cannot go on
+	fail "$@"
+	exit 1
+}
+
+wait_for() { # wait_for SECONDS COMMAND...: until it succeeds
+	local end=$((SECONDS + $1 * ${VF_VDPA_SLOW:-1}))
+	shift
+	until "$@" >/dev/null 2>&1; do
+		[ "$SECONDS" -lt "$end" ] || return 1
+		sleep 0.1
+	done
+}
+
+# ---- the host ------------------------------------------------------------
+
+# host unplug|plug hot, host link vf0 up|down: asks the emulator. The request
+# goes out before this returns; what it does to the machine comes a little later.
+host() {
+	printf '\n\001host %s\n' "$*" >/dev/ttyS1
+}
+
+# ---- PCI functions -------------------------------------------------------
+
+# The addresses follow from the order of the root ports on the emulator's
+# command line; smoke/machine tests them.
+pf() {
+	echo 0000:01:00.0
+}
+
+vf() { # vf N: address of VF N
+	local link
+	link=$(readlink "$PCI/$(pf)/virtfn$1")
+	echo "${link##*/}"
+}
+
+hot_function() { # the plain virtio-net function that can be unplugged
+	echo 0000:02:00.0
+}
+
+disk_function() { # the virtio-blk function
+	echo 0000:03:00.0
+}
+
+make_vfs() { # make_vfs N: N fresh VFs that no driver has been bound to
+	local pf
+	pf=$(pf)
+	modprobe virtio_net
+	echo 0 >"$PCI/$pf/sriov_drivers_autoprobe"
+	[ "$(cat "$PCI/$pf/sriov_numvfs")" = 0 ] || echo 0 >"$PCI/$pf/sriov_numvfs"
+	wait_for 20 pf_is_ready "$pf" || return
+	echo "$1" >"$PCI/$pf/sriov_numvfs"
+}
+
+pf_is_ready() { # its driver has set DRIVER_OK, which creating VFs needs
+	[ "$(basename "$(readlink "$PCI/$1/driver")")" = virtio-pci ] && ls -d "$PCI/$1"/virtio*/net/*
+}
+
+load() { # load [MODULE]: inserts one of /lab/modules and what it depends on
+	local module=${1:-$DRIVER} needs
+	[ ! -d "/sys/module/$module" ] || return 0
+	needs=$(modinfo -F depends "$LAB/modules/$module.ko") || return
+	local need
+	for need in ${needs//,/ }; do
+		modprobe "$need" || return
+	done
+	insmod "$LAB/modules/$module.ko"
+}
+
+unload() { # unload [MODULE]
+	local module=${1:-$DRIVER}
+	[ ! -d "/sys/module/$module" ] || rmmod "$module"
+}
+
+pci_driver_name() { # the driver's name on the PCI bus
+	case $DRIVER in
+	vp_vdpa) echo vp-vdpa ;;
+	*) echo "$DRIVER" ;;
+	esac
+}
+
+bind_driver() { # bind_driver BDF [DRIVER]: hands the function to the driver under test
+	local name=${2:-$(pci_driver_name)}
+	[ -n "${2-}" ] || load || return
+	[ ! -e "$PCI/$1/driver" ] || echo "$1" >"$PCI/$1/driver/unbind"
+	echo "$name" >"$PCI/$1/driver_override" || return
+	echo "$1" >/sys/bus/pci/drivers_probe || return
+	[ "$(basename "$(readlink "$PCI/$1/driver")")" = "$name" ]
+}
+
+unbind_driver() { # unbind_driver BDF
+	[ ! -e "$PCI/$1/driver" ] || echo "$1" >"$PCI/$1/driver/unbind"
+	[ ! -e "$PCI/$1/driver_override" ] || echo >"$PCI/$1/driver_override"
+}
+
+ready_vfs() { # ready_vfs N: N VFs bound to the driver under test
+	make_vfs "$1" || die "making $1 VFs"
+	local n
+	for ((n = 0; n < $1; n++)); do
+		bind_driver "$(vf "$n")" || die "binding VF $n to $DRIVER" "$(dmesg | tail -n 5)"
+	done
+}
+
+# ---- vdpa ----------------------------------------------------------------
+
+vdpa_add() { # vdpa_add BDF NAME [ATTRIBUTE VALUE]...
+	local bdf=$1 name=$2
+	shift 2
+	vdpa dev add name "$name" mgmtdev "pci/$bdf" "$@"
+}
+
+vdpa_driver() { # vdpa_driver NAME: bus driver of a vdpa device
+	basename "$(readlink "$VDPA/devices/$1/driver" 2>/dev/null)" 2>/dev/null
+}
+
+bus() { # bus virtio|vhost NAME: gives the vdpa device to virtio_vdpa or vhost_vdpa
+	local driver=${1}_vdpa
+	modprobe "$driver" || return
+	[ "$(vdpa_driver "$2")" != "$driver" ] || return 0
+	[ ! -e "$VDPA/devices/$2/driver" ] || echo "$2" >"$VDPA/devices/$2/driver/unbind"
+	echo "$driver" >"$VDPA/devices/$2/driver_override" || return
+	[ "$(vdpa_driver "$2")" = "$driver" ] || echo "$2" >"$VDPA/drivers/$driver/bind"
+}
+
+vhost_node() { # vhost_node NAME: its character device
+	local node
+	for node in "$VDPA/devices/$1"/vhost-vdpa-*; do
+		[ -e "$node" ] || return 1
+		echo "/dev/${node##*/}"
+		return
+	done
+}
+
+netdev() { # netdev BDF: network interface of the function, through virtio-vdpa or virtio-pci
+	local dir
+	for dir in "$PCI/$1"/virtio*/net/* "$PCI/$1"/*/virtio*/net/*; do
+		[ -e "$dir" ] || continue
+		basename "$dir"
+		return
+	done
+	return 1
+}
+
+netdev_of() { # netdev_of NAME: network interface of a vdpa device
+	netdev "$(basename "$(dirname "$(readlink -f "$VDPA/devices/$1")")")"
+}
+
+# ---- network name spaces -------------------------------------------------
+
+ns_with() { # ns_with NS NETDEV ADDRESS: a name space that has the interface, up
+	ip netns add "$1" 2>/dev/null || true
+	ip link set "$2" netns "$1" || return
+	ip -n "$1" link set lo up
+	ip -n "$1" address add "$3" dev "$2" || return
+	ip -n "$1" link set "$2" up
+}
+
+in_ns() { # in_ns NS COMMAND...
+	local ns=$1
+	shift
+	ip netns exec "$ns" "$@"
+}
+
+# ---- the guest inside the machine ----------------------------------------
+
+# guest_start NAME VHOST_NODE ADDRESS [QEMU ARGUMENT...]: its console is
+# /tmp/NAME.log, its process id is in /tmp/NAME.pid.
+guest_start() {
+	local name=$1 node=$2 address=$3
+	shift 3
+	rm -f "/tmp/$name.in" "/tmp/$name.sock"
+	ulimit -l unlimited
+	qemu-system-x86_64 -nodefaults -no-user-config -display none \
+		-accel tcg -M q35 -cpu qemu64 -m 64 \
+		-kernel "$LAB/guest/bzImage" -initrd "$LAB/guest/initramfs" \
+		-append "console=ttyS0 quiet panic=-1 address=$address" \
+		-netdev "vhost-vdpa,id=net,vhostdev=$node" \
+		-device virtio-net-pci,netdev=net,disable-legacy=on,romfile= \
+		-chardev "socket,id=console,path=/tmp/$name.sock,server=on,wait=off,logfile=/tmp/$name.log" \
+		-serial chardev:console -qmp "unix:/tmp/$name.qmp,server=on,wait=off" \
+		"$@" </dev/null >"/tmp/$name.err" 2>&1 &
+	echo $! >"/tmp/$name.pid"
+}
+
+guest_wait() { # guest_wait NAME SECONDS [TIMES]: until it has said that it is ready, TIMES times
+	wait_for "$2" guest_is_ready "$1" "${3:-1}"
+}
+
+guest_is_ready() {
+	[ "$(grep -c '^guest: ready' "/tmp/$1.log")" -ge "$2" ]
+}
+
+guest_type() { # guest_type NAME COMMAND: types it at the guest's console
+	python3 - "/tmp/$1.sock" "$2" <<-'PYTHON'
+		import socket, sys
+		console = socket.socket(socket.AF_UNIX)
+		console.connect(sys.argv[1])
+		console.sendall(sys.argv[2].encode() + b"\n")
+		console.close()
+	PYTHON
+}
+
+# guest_run NAME SECONDS COMMAND: runs it in the guest; prints its output and
+# has its status.
+guest_run() {
+	local name=$1 seconds=$2 token="done-$RANDOM$RANDOM" status
+	local from
+	from=$(stat -c %s "/tmp/$name.log")
+	# The token is typed in two pieces, so that the echo is not taken for it.
+	guest_type "$name" "$3; s=\$?; echo; echo ${token%%-*}\"\"-${token#*-} \$s"
+	wait_for "$seconds" guest_said "$name" "$from" "$token" || {
+		echo "the guest did not answer within $seconds s"
+		return 124
+	}
+	tail -c "+$((from + 1))" "/tmp/$name.log" | tr -d '\r' | sed "/^$token /,\$d" | tail -n +2
+	status=$(tail -c "+$((from + 1))" "/tmp/$name.log" | tr -d '\r' | sed -n "s/^$token //p" | head -n 1)
+	return "$status"
+}
+
+guest_said() {
+	tail -c "+$(($2 + 1))" "/tmp/$1.log" | grep -q "^$3 "
+}
+
+guest_stop() { # guest_stop NAME [SIGNAL]
+	local pid
+	pid=$(cat "/tmp/$1.pid") || return 0
+	kill "-${2:-TERM}" "$pid" 2>/dev/null
+	wait "$pid" 2>/dev/null
+	rm -f "/tmp/$1.pid"
+}
+
+# ---- tidying up ----------------------------------------------------------
+
+# Puts the machine back: no process of the case, no vdpa device, no VF, no
+# module under test. What cannot be put back is a failure of the case.
+clean_up() {
+	local status=$? ns dev pid
+	trap - EXIT
+	for pid in $(jobs -p); do
+		kill -KILL -- "$pid" 2>/dev/null
+	done
+	for ns in /run/netns/*; do
+		[ -e "$ns" ] || continue
+		for pid in $(ip netns pids "${ns##*/}"); do
+			kill -KILL "$pid" 2>/dev/null
+		done
+	done
+	wait 2>/dev/null
+	for dev in "$VDPA"/devices/*; do
+		[ ! -e "$dev" ] || vdpa dev del "${dev##*/}"
+	done
+	for dev in "$PCI/$(pf)"/virtfn* "$PCI/$(hot_function)" "$PCI/$(disk_function)"; do
+		[ -e "$dev/driver_override" ] || continue
+		read -r pid <"$dev/driver_override"
+		[ "$pid" != "(null)" ] || continue
+		dev=$(readlink -f "$dev")
+		unbind_driver "${dev##*/}"
+		case $dev in
+		*/"$(hot_function)" | */"$(disk_function)") echo "${dev##*/}" >/sys/bus/pci/drivers_probe ;;
+		esac
+	done
+	read -r pid <"$PCI/$(pf)/sriov_numvfs"
+	[ "$pid" = 0 ] || echo 0 >"$PCI/$(pf)/sriov_numvfs"
+	for ns in /run/netns/*; do
+		[ ! -e "$ns" ] || ip netns del "${ns##*/}"
+	done
+	unload rust_vdpa_loopback || fail "rust_vdpa_loopback cannot be removed"
+	unload || fail "$DRIVER cannot be removed"
+	rm -rf /tmp/*
+	echo "1..$RESULTS"
+	[ "$status" -ne 0 ] || [ "$FAILURES" -eq 0 ] || status=1
+	exit "$status"
+}
+
+lab_run() { # lab_run GROUP CASE
+	echo "KTAP version 1"
+	# shellcheck source=/dev/null
+	. "$LAB/cases/$1.sh"
+	trap clean_up EXIT
+	"case_$2"
+}
+
+if [ "${BASH_SOURCE[0]}" = "$0" ]; then
+	lab_run "$@"
+fi
