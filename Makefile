@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: GPL-2.0
+#
+# `make` alone builds the modules against KDIR. `make check` and `make demo`
+# bring a kernel, a toolchain and a machine of their own: see `make help`.
+
+KDIR ?= /lib/modules/$(shell uname -r)/build
+LAB := tools/bootstrap
+
+# For the lab: CASES='mgmt/* removal/flr', DRIVER=vp_vdpa, KEEP=1, JSON=file.
+export CASES DRIVER KEEP JSON
+
+# Whether KDIR can build Rust modules: the goals below then need no lab.
+HAVE_RUST := $(and $(wildcard $(KDIR)/rust/libkernel.rmeta),$(wildcard $(KDIR)/include/generated/rustc_cfg))
+
+.PHONY: all modules install clean fmt clippy doc rust-analyzer check demo shell compare selftest help
+
+all: modules
+
+modules: kdir
+	$(MAKE) -C $(KDIR) M=$(CURDIR) modules
+
+.PHONY: kdir
+kdir:
+ifeq ($(HAVE_RUST),)
+	@echo "$(KDIR) cannot build Rust modules: it lacks rust/libkernel.rmeta or include/generated/rustc_cfg." >&2
+	@echo "Install your distribution's Rust metadata for the kernel (Ubuntu: linux-lib-rust-*; Arch: linux-headers), or" >&2
+	@echo "build with 'make KDIR=\$$(sudo tools/bootstrap kernel)' for Debian's backports kernel. 'make check' and 'make demo' need neither." >&2
+	@exit 1
+endif
+
+install: kdir
+	$(MAKE) -C $(KDIR) M=$(CURDIR) modules_install
+	depmod
+
+clean:
+	@if [ -e $(KDIR)/Makefile ]; then $(MAKE) -C $(KDIR) M=$(CURDIR) clean; else git clean -fdXq -- rust drivers samples; fi
+
+sources = $(shell find drivers samples rust -name '*.rs' ! -name generated.rs ! -path '*/target/*')
+
+ifneq ($(HAVE_RUST),)
+fmt:
+	rustfmt --edition 2021 --config-path $(KDIR)/.rustfmt.toml $(sources)
+	cargo fmt --all --manifest-path tools/Cargo.toml
+
+clippy:
+	$(MAKE) -C $(KDIR) M=$(CURDIR) CLIPPY=1 modules
+
+doc:
+	$(MAKE) -C $(KDIR) M=$(CURDIR) DOC=y modules
+
+rust-analyzer:
+	$(MAKE) -C $(KDIR) M=$(CURDIR) rust-analyzer
+else
+fmt clippy doc rust-analyzer:
+	$(LAB) $@
+endif
+
+check demo shell compare selftest:
+	$(LAB) $@
+
+help:
+	@echo 'Modules, against KDIR=$(KDIR):'
+	@echo '  make                build vf_vdpa.ko and rust_vdpa_loopback.ko'
+	@echo '  make install        install them and run depmod'
+	@echo '  make clean          remove what the build made'
+	@echo 'Machine of our own (root, about 10 minutes the first time, cached afterwards):'
+	@echo '  make demo           watch the driver at work'
+	@echo '  make check          run all tests; the last line is the sum'
+	@echo "  make check CASES='mgmt/* removal/flr'   only these cases"
+	@echo '  make check DRIVER=vp_vdpa               against the C driver'
+	@echo '  make check KEEP=1 JSON=results.json     shell afterwards; results as JSON'
+	@echo '  make shell          a shell in the machine'
+	@echo '  make compare        write Documentation/comparison.md from a run of both drivers'
+	@echo '  make selftest       test the lab itself'
+	@echo 'Sources, with KDIR when it knows Rust, else in the lab:'
+	@echo '  make fmt clippy doc rust-analyzer'
