@@ -8,7 +8,8 @@ use super::{
     interrupts::{
         Interrupts,
         Receivers, //
-    }, //
+    },
+    limits::Limits, //
 };
 use kernel::{
     debugfs,
@@ -32,11 +33,7 @@ use vdpa::{
         Enabled,
         NUM_BARS, //
     },
-    virtio_pci::{
-        QueueLimits,
-        Selector,
-        Transport, //
-    },
+    virtio_pci::Transport,
     Text, //
 };
 use virtio::{
@@ -46,122 +43,8 @@ use virtio::{
         Layout, //
     },
     config,
-    device_id::DeviceId,
-    features::Features,
-    net,
-    policy, //
+    device_id::DeviceId, //
 };
-
-/// The most virtqueues that a device gets: 512 pairs and the control queue. It bounds what a device
-/// can make the host allocate.
-const MAX_QUEUES: u16 = 1025;
-
-/// The most queue pairs, so that the control queue has room.
-const MAX_PAIRS: u16 = MAX_QUEUES / 2;
-
-/// What a function can do at most. Does not change after probe.
-pub(crate) struct Limits {
-    /// The kind of virtio device.
-    pub(crate) id: DeviceId,
-    /// The vendor, as the PCI subsystem has it.
-    pub(crate) vendor: u16,
-    /// The features that may be offered to a consumer.
-    pub(crate) offered: Features,
-    /// The features that are negotiated with the function, and that a consumer does not see.
-    pub(crate) hidden: Features,
-    /// The virtqueues of the function.
-    pub(crate) queues: KVec<QueueLimits>,
-    /// The queue pairs of the function; 1 if it is not a network device.
-    pub(crate) hardware_pairs: u16,
-    /// The queue pairs that can be provisioned.
-    pub(crate) pairs: u16,
-    /// The MTU in the function's configuration, meaningful with `VIRTIO_NET_F_MTU` only.
-    pub(crate) mtu: u16,
-}
-
-impl Limits {
-    /// Reads the limits from a function that was just reset.
-    fn read(
-        pdev: &pci::Device<Bound>,
-        transport: &Transport<'_>,
-        selector: &mut Selector,
-        id: DeviceId,
-    ) -> Result<Self> {
-        let device = transport.device_features(selector);
-        policy::required(device).map_err(|error| {
-            dev_err!(pdev, "refused: {}\n", Text(error));
-            ENODEV
-        })?;
-
-        let num_queues = transport.num_queues();
-        if num_queues == 0 || num_queues == u16::MAX {
-            dev_err!(
-                pdev,
-                "refused: the function has {} virtqueues\n",
-                num_queues
-            );
-            return Err(ENODEV);
-        }
-        let mut queues = KVec::with_capacity(usize::from(num_queues), GFP_KERNEL)?;
-        for index in 0..num_queues {
-            let limits = transport.queue(selector, index).limits().map_err(|error| {
-                dev_err!(pdev, "refused: virtqueue {}: {}\n", index, Text(error));
-                ENODEV
-            })?;
-            queues.push(limits, GFP_KERNEL)?;
-        }
-
-        let mut config = [0; net::LEN];
-        transport.read_config(&mut config);
-        let (hardware_pairs, mtu) = if id == DeviceId::NET {
-            let pairs = net::field(&config, net::MAX_VIRTQUEUE_PAIRS).unwrap_or(0);
-            let pairs = net::hardware_pairs(device, pairs, num_queues).map_err(|error| {
-                dev_err!(pdev, "refused: {}\n", Text(error));
-                ENODEV
-            })?;
-            (pairs, net::field(&config, net::MTU).unwrap_or(0))
-        } else {
-            (1, 0)
-        };
-
-        let hidden = if transport.has_queue_reset() {
-            policy::hardware_only(device)
-        } else {
-            Features::EMPTY
-        };
-        Ok(Self {
-            id,
-            vendor: pdev.subsystem_vendor_id(),
-            offered: policy::offered(device, id),
-            hidden,
-            queues,
-            hardware_pairs,
-            pairs: hardware_pairs.min(MAX_PAIRS),
-            mtu,
-        })
-    }
-
-    /// Returns the number of virtqueues that a vDPA device can have.
-    pub(crate) fn nvqs(&self) -> u16 {
-        let queues = u16::try_from(self.queues.len()).unwrap_or(MAX_QUEUES);
-
-        virtio::queue::queue_count(self.id, self.offered, self.pairs, queues).min(MAX_QUEUES)
-    }
-
-    /// Returns the limits of a virtqueue, by its index in the function.
-    pub(crate) fn queue(&self, hardware_index: u16) -> Option<&QueueLimits> {
-        self.queues.get(usize::from(hardware_index))
-    }
-
-    /// Returns the largest number of entries of any virtqueue.
-    pub(crate) fn num_max(&self) -> u16 {
-        self.queues
-            .iter()
-            .map(|queue| queue.max_size)
-            .max()
-            .unwrap_or(0)
-    }
-}
 
 /// The part of a [`Function`] that does not depend on the binding, for debugfs.
 #[pin_data]
@@ -250,7 +133,7 @@ impl<'bound> Function<'bound> {
                 pdev,
                 "virtio {} function, {} virtqueues of at most {} entries\n",
                 shared.limits.id.name(),
-                shared.limits.queues.len(),
+                shared.limits.nvqs(),
                 shared.limits.num_max()
             );
 

@@ -2,7 +2,7 @@
 
 //! What an administrator made of a function: the result of `vdpa dev add`.
 
-use super::function::Limits;
+use super::limits::Limits;
 use kernel::{
     device,
     prelude::*, //

@@ -30,7 +30,8 @@ use virtio::{
 };
 
 impl Function<'_> {
-    /// Returns the limits of a virtqueue as negotiated, by the index that the consumer uses.
+    /// Returns the limits of a virtqueue, by the index that the consumer uses, if it exists with the
+    /// features that were accepted, or with all that are offered as long as none were.
     pub(crate) fn queue_limits(
         &self,
         profile: &Profile,
@@ -38,12 +39,14 @@ impl Function<'_> {
         vq: u16,
     ) -> Option<QueueLimits> {
         let limits = &self.shared.limits;
-        let index = profile.map.hardware_index(vq, accepted, limits.id)?;
+        let negotiated = if accepted.is_empty() {
+            profile.features
+        } else {
+            accepted
+        };
+        let index = profile.map.hardware_index(vq, negotiated, limits.id)?;
 
-        limits
-            .queue(index)
-            .copied()
-            .filter(|queue| queue.max_size != 0)
+        limits.queue(index, negotiated)
     }
 
     /// Enables all virtqueues that are ready, and starts the device (`DRIVER_OK`).

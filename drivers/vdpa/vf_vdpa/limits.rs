@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What a function can do at most, found by trial when it is probed.
+
+use kernel::{
+    device::Bound,
+    pci,
+    prelude::*, //
+};
+use vdpa::{
+    virtio_pci::{
+        QueueLimits,
+        Selector,
+        Transport, //
+    },
+    Text, //
+};
+use virtio::{
+    device_id::DeviceId,
+    features::{
+        self,
+        Features, //
+    },
+    net,
+    policy,
+    queue,
+    status::Status, //
+};
+
+/// The most virtqueues that a device gets: 512 pairs and the control queue. It bounds what a device
+/// can make the host allocate.
+const MAX_QUEUES: u16 = 1025;
+
+/// The most queue pairs, so that the control queue has room.
+const MAX_PAIRS: u16 = MAX_QUEUES / 2;
+
+/// The features that decide how many queue pairs a network device has.
+const MULTIQUEUE: Features = features::net::MQ.union(features::net::RSS);
+
+/// What a function can do at most. Does not change after probe.
+pub(crate) struct Limits {
+    /// The kind of virtio device.
+    pub(crate) id: DeviceId,
+    /// The vendor, as the PCI subsystem has it.
+    pub(crate) vendor: u16,
+    /// The features that may be offered to a consumer.
+    pub(crate) offered: Features,
+    /// The features that are negotiated with the function, and that a consumer does not see.
+    pub(crate) hidden: Features,
+    /// The virtqueues of the function when all its features are negotiated.
+    queues: KVec<QueueLimits>,
+    /// Its virtqueues without those of [`MULTIQUEUE`], if that makes a difference: the control
+    /// queue is in another place then, and may have another size than the queue that was there.
+    single: Option<KVec<QueueLimits>>,
+    /// The queue pairs of the function; 1 if it is not a network device.
+    pub(crate) hardware_pairs: u16,
+    /// The queue pairs that can be provisioned.
+    pub(crate) pairs: u16,
+    /// The MTU in the function's configuration, meaningful with `VIRTIO_NET_F_MTU` only.
+    pub(crate) mtu: u16,
+}
+
+impl Limits {
+    /// Reads the limits of a function that was just reset. It is reset again in the end.
+    ///
+    /// # Errors
+    ///
+    /// `ENODEV`, after one log line, if the function cannot be served.
+    pub(crate) fn read(
+        pdev: &pci::Device<Bound>,
+        transport: &Transport<'_>,
+        selector: &mut Selector,
+        id: DeviceId,
+    ) -> Result<Self> {
+        let device = transport.device_features(selector);
+        policy::required(device).map_err(|error| {
+            dev_err!(pdev, "refused: {}\n", Text(error));
+            ENODEV
+        })?;
+        let offered = policy::offered(device, id);
+        let hidden = if transport.has_queue_reset() {
+            policy::hardware_only(device)
+        } else {
+            Features::EMPTY
+        };
+
+        let all = offered.union(hidden);
+        let queues = read_queues(pdev, transport, selector, all)?;
+        let single = if offered.intersects(MULTIQUEUE) {
+            let some = all.difference(MULTIQUEUE);
+            Some(read_queues(pdev, transport, selector, some)?)
+        } else {
+            None
+        };
+
+        let num_queues = u16::try_from(queues.len())?;
+        let mut config = [0; net::LEN];
+        transport.read_config(&mut config);
+        let (hardware_pairs, mtu) = if id == DeviceId::NET {
+            let pairs = net::field(&config, net::MAX_VIRTQUEUE_PAIRS).unwrap_or(0);
+            let pairs = net::hardware_pairs(device, pairs, num_queues).map_err(|error| {
+                dev_err!(pdev, "refused: {}\n", Text(error));
+                ENODEV
+            })?;
+            (pairs, net::field(&config, net::MTU).unwrap_or(0))
+        } else {
+            (1, 0)
+        };
+
+        Ok(Self {
+            id,
+            vendor: pdev.subsystem_vendor_id(),
+            offered,
+            hidden,
+            queues,
+            single,
+            hardware_pairs,
+            pairs: hardware_pairs.min(MAX_PAIRS),
+            mtu,
+        })
+    }
+
+    /// Returns the number of virtqueues that a vDPA device can have.
+    pub(crate) fn nvqs(&self) -> u16 {
+        let queues = u16::try_from(self.queues.len()).unwrap_or(MAX_QUEUES);
+
+        queue::queue_count(self.id, self.offered, self.pairs, queues).min(MAX_QUEUES)
+    }
+
+    /// Returns the limits of a virtqueue, by its index in the function, when `negotiated` features
+    /// are; [`None`] if there is no such virtqueue.
+    pub(crate) fn queue(&self, hardware_index: u16, negotiated: Features) -> Option<QueueLimits> {
+        let queues = match &self.single {
+            Some(single) if !negotiated.intersects(MULTIQUEUE) => single,
+            _ => &self.queues,
+        };
+
+        queues
+            .get(usize::from(hardware_index))
+            .copied()
+            .filter(|queue| queue.max_size != 0)
+    }
+
+    /// Returns the largest number of entries of any virtqueue.
+    pub(crate) fn num_max(&self) -> u16 {
+        [Some(&self.queues), self.single.as_ref()]
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|queue| queue.max_size)
+            .max()
+            .unwrap_or(0)
+    }
+}
+
+/// Reads the limits of the virtqueues that the function has when `wanted` features are negotiated.
+///
+/// A device may settle how many there are only then, and QEMU's does. It is reset before and after.
+fn read_queues(
+    pdev: &pci::Device<Bound>,
+    transport: &Transport<'_>,
+    selector: &mut Selector,
+    wanted: Features,
+) -> Result<KVec<QueueLimits>> {
+    let present = Status::ACKNOWLEDGE.union(Status::DRIVER);
+
+    reset(pdev, transport)?;
+    transport.set_status(present);
+    transport.set_driver_features(selector, wanted);
+    transport.set_status(present.union(Status::FEATURES_OK));
+    if !transport.status().contains(Status::FEATURES_OK) || transport.status().is_gone() {
+        dev_err!(
+            pdev,
+            "refused: the device does not accept features that it offers\n"
+        );
+        return Err(ENODEV);
+    }
+
+    let count = transport.num_queues();
+    if count == 0 || count == u16::MAX {
+        dev_err!(pdev, "refused: the function has {} virtqueues\n", count);
+        return Err(ENODEV);
+    }
+    let mut queues = KVec::with_capacity(usize::from(count), GFP_KERNEL)?;
+    for index in 0..count {
+        let limits = transport.queue(selector, index).limits().map_err(|error| {
+            dev_err!(pdev, "refused: virtqueue {}: {}\n", index, Text(error));
+            ENODEV
+        })?;
+        queues.push(limits, GFP_KERNEL)?;
+    }
+    reset(pdev, transport)?;
+    Ok(queues)
+}
+
+/// Resets a device.
+fn reset(pdev: &pci::Device<Bound>, transport: &Transport<'_>) -> Result {
+    transport.reset().inspect_err(|error| {
+        dev_err!(
+            pdev,
+            "refused: does not reset (error {})\n",
+            error.to_errno()
+        );
+    })
+}
