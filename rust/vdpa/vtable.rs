@@ -10,6 +10,8 @@
 //! [`Device::register`] with the table that the callback comes from, and its management device
 //! exists, as that removes its vDPA devices first. Pointer arguments are valid for the call.
 
+mod state;
+
 use super::{
     bindings,
     callback::Slot,
@@ -270,53 +272,9 @@ impl<T: Operations> VTable<T> {
         }
     }
 
-    /// Returns the state in `raw`, as the kind that the negotiated features call for.
-    fn decode_state(cx: Context<'_, '_, T>, raw: &bindings::vdpa_vq_state) -> VqState {
-        let features = Features::from_bits(T::get_driver_features(cx));
-
-        if features.contains(Features::RING_PACKED) {
-            // SAFETY: All bit patterns are valid for both members of the union, whose caller has
-            // filled the one that the features call for.
-            let packed = unsafe { raw.__bindgen_anon_1.packed };
-            VqState::Packed {
-                last_avail_counter: packed.last_avail_counter() != 0,
-                last_avail_idx: packed.last_avail_idx(),
-                last_used_counter: packed.last_used_counter() != 0,
-                last_used_idx: packed.last_used_idx(),
-            }
-        } else {
-            // SAFETY: As above.
-            let split = unsafe { raw.__bindgen_anon_1.split };
-            VqState::Split {
-                avail_index: split.avail_index,
-            }
-        }
-    }
-
-    /// Returns `state` in its C form, with no byte left uninitialized.
-    fn encode_state(state: VqState) -> bindings::vdpa_vq_state {
-        let mut raw: bindings::vdpa_vq_state = pin_init::zeroed();
-
-        match state {
-            VqState::Split { avail_index } => {
-                raw.__bindgen_anon_1.split = bindings::vdpa_vq_state_split { avail_index };
-            }
-            VqState::Packed {
-                last_avail_counter,
-                last_avail_idx,
-                last_used_counter,
-                last_used_idx,
-            } => {
-                let mut packed: bindings::vdpa_vq_state_packed = pin_init::zeroed();
-
-                packed.set_last_avail_counter(last_avail_counter.into());
-                packed.set_last_avail_idx(last_avail_idx & 0x7fff);
-                packed.set_last_used_counter(last_used_counter.into());
-                packed.set_last_used_idx(last_used_idx & 0x7fff);
-                raw.__bindgen_anon_1.packed = packed;
-            }
-        }
-        raw
+    /// Returns whether virtqueues are packed, which decides what a state looks like.
+    fn is_packed(cx: Context<'_, '_, T>) -> bool {
+        Features::from_bits(T::get_driver_features(cx)).contains(Features::RING_PACKED)
     }
 
     extern "C" fn set_vq_cb(
@@ -343,7 +301,7 @@ impl<T: Operations> VTable<T> {
             // SAFETY: By the contract of callbacks.
             unsafe {
                 Device::<T>::with(vdev, |cx| {
-                    T::set_vq_state(cx, vq, Self::decode_state(cx, &*state))
+                    T::set_vq_state(cx, vq, VqState::from_raw(&*state, Self::is_packed(cx)))
                 })?;
             }
             Ok(0)
@@ -362,7 +320,7 @@ impl<T: Operations> VTable<T> {
             // The consumer passes uninitialized memory and copies all of it to user space.
             //
             // SAFETY: By the contract of callbacks.
-            unsafe { state.write(Self::encode_state(value)) };
+            unsafe { state.write(value.to_raw()) };
             Ok(0)
         })
     }
