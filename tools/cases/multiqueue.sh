@@ -77,7 +77,7 @@ case_control_queue_without_mq() {
 	local features
 	# VERSION_1, ACCESS_PLATFORM, MAC, STATUS, CTRL_VQ, CTRL_RX.
 	features=$((1 << 32 | 1 << 33 | 1 << 5 | 1 << 16 | 1 << 17 | 1 << 18))
-	add_pair device_features $features
+	add_pair device_features "$(hex $features)"
 	to_virtio
 	containers
 	they_ping
@@ -92,7 +92,7 @@ case_control_queue_without_mq() {
 # limit: 120
 case_no_control_queue() {
 	pair 2
-	add_pair device_features $((1 << 32 | 1 << 33 | 1 << 5 | 1 << 16))
+	add_pair device_features "$(hex $((1 << 32 | 1 << 33 | 1 << 5 | 1 << 16)))"
 	to_virtio
 	containers
 	they_ping

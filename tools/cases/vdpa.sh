@@ -59,6 +59,11 @@ to_virtio() {
 	wait_for "$SOON" netdev "$B" || die "no network interface appears below $B"
 }
 
+# hex NUMBER: the only way the vdpa tool reads features
+hex() {
+	printf '0x%x' "$1"
+}
+
 # config NAME [FIELD]: what `vdpa dev config show` says, as JSON
 config() {
 	vdpa -j dev config show "$1" | jq -c ".config.\"$1\"${2:+.$2}"
