@@ -5,9 +5,9 @@
 use std::cell::Cell;
 
 use proptest::prelude::*;
-use virtio::device_id::DeviceId;
 use virtio::config::clamp;
 use virtio::config::read_stable;
+use virtio::device_id::DeviceId;
 use virtio::features::net as bits;
 use virtio::features::Features;
 use virtio::net;
