@@ -65,7 +65,8 @@ pub(crate) enum HardwareQueue {
 pub(crate) struct VirtQueue {
     /// The number of entries; as many as the function has, if never set.
     pub(crate) num: Option<u32>,
-    pub(crate) addresses: Addresses,
+    /// The addresses, if they were set.
+    pub(crate) addresses: Option<Addresses>,
     pub(crate) ready: bool,
     pub(crate) hardware: HardwareQueue,
     /// It was enabled since the last reset: its state is no longer the initial one.
@@ -75,11 +76,7 @@ pub(crate) struct VirtQueue {
 impl VirtQueue {
     const INITIAL: Self = Self {
         num: None,
-        addresses: Addresses {
-            desc: 0,
-            driver: 0,
-            device: 0,
-        },
+        addresses: None,
         ready: false,
         hardware: HardwareQueue::Disabled,
         was_live: false,

@@ -8,6 +8,7 @@ use kernel::{
     fmt,
     sync::Arc, //
 };
+use virtio::queue::Addresses;
 
 /// The contents of the file.
 pub(crate) struct StateFile(Arc<Shared>);
@@ -42,17 +43,28 @@ impl Writer for StateFile {
             receivers.config_interrupts()
         )?;
         for (vq, (queue, counters)) in control.queues.iter().zip(&receivers.queues).enumerate() {
+            write!(
+                f,
+                "vq {vq}: {} in hardware {:?}, ",
+                if queue.ready { "ready" } else { "not ready" },
+                queue.hardware,
+            )?;
+            if let Some(num) = queue.num {
+                write!(f, "size {num}, ")?;
+            }
+            if let Some(Addresses {
+                desc,
+                driver,
+                device,
+            }) = queue.addresses
+            {
+                write!(f, "desc {desc:#x} driver {driver:#x} device {device:#x}, ")?;
+            }
             writeln!(
                 f,
-                "vq {vq}: ready {} hardware {:?} size {} desc {:#x} driver {:#x} device {:#x} kicks {} interrupts {}",
-                u8::from(queue.ready),
-                queue.hardware,
-                queue.num.unwrap_or(0),
-                queue.addresses.desc,
-                queue.addresses.driver,
-                queue.addresses.device,
+                "{} kicks, {} interrupts",
                 counters.kicks(),
-                counters.interrupts(),
+                counters.interrupts()
             )?;
         }
         Ok(())

@@ -65,7 +65,7 @@ impl Operations for VfDevice {
         Size::new(1, 1, kind)
             .and_then(|size| addresses.validate(size, kind))
             .map_err(|_| EINVAL)?;
-        control.queue(vq).ok_or(EINVAL)?.addresses = addresses;
+        control.queue(vq).ok_or(EINVAL)?.addresses = Some(addresses);
         Ok(())
     }
 

@@ -130,9 +130,13 @@ impl Function<'_> {
             );
             return Err(EBUSY);
         }
+        let Some(addresses) = queue.addresses else {
+            self.complain(control, fmt!("virtqueue {vq} has no addresses"));
+            return Err(EINVAL);
+        };
         let num = queue.num.unwrap_or(u32::from(limits.max_size));
         let checked = Size::new(num, limits.max_size, kind)
-            .and_then(|size| queue.addresses.validate(size, kind).map(|()| size));
+            .and_then(|size| addresses.validate(size, kind).map(|()| size));
         let size = match checked {
             Ok(size) => size,
             Err(error) => {
@@ -148,7 +152,7 @@ impl Function<'_> {
         let result = self
             .transport
             .queue(&mut control.selector, limits.doorbell.index)
-            .enable(size, &queue.addresses, self.interrupts.vector(vq));
+            .enable(size, &addresses, self.interrupts.vector(vq));
         if let Err(error) = result {
             self.complain(
                 control,

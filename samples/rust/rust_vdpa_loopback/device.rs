@@ -112,11 +112,11 @@ impl Operations for LoopbackDevice {
     fn set_vq_address(cx: Cx<'_, '_>, vq: u16, desc: u64, driver: u64, device: u64) -> Result {
         let mut control = cx.data().port().control.lock();
 
-        control.queue(vq).ok_or(EINVAL)?.addresses = Addresses {
+        control.queue(vq).ok_or(EINVAL)?.addresses = Some(Addresses {
             desc,
             driver,
             device,
-        };
+        });
         Ok(())
     }
 

@@ -28,7 +28,6 @@ use virtio::{
     features::Features,
     queue::{
         Addresses,
-        QueueError,
         RingKind,
         Size, //
     },
@@ -58,7 +57,8 @@ const BUDGET: usize = 256;
 #[derive(Clone, Copy)]
 pub(crate) struct VirtQueue {
     pub(crate) num: u32,
-    pub(crate) addresses: Addresses,
+    /// The addresses, if they were set.
+    pub(crate) addresses: Option<Addresses>,
     pub(crate) ready: bool,
     /// Where the device goes on.
     pub(crate) avail_index: u16,
@@ -69,11 +69,7 @@ pub(crate) struct VirtQueue {
 impl VirtQueue {
     const INITIAL: Self = Self {
         num: 256,
-        addresses: Addresses {
-            desc: 0,
-            driver: 0,
-            device: 0,
-        },
+        addresses: None,
         ready: false,
         avail_index: 0,
         ring: None,
@@ -90,9 +86,14 @@ impl VirtQueue {
     }
 
     /// Lets the device use the virtqueue.
-    pub(crate) fn start(&mut self, accepted: Features) -> Result<(), QueueError> {
-        let size = Size::new(self.num, MAX_SIZE, RingKind::Split)?;
-        let ring = SplitQueue::new(size, self.addresses, accepted)?;
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if it cannot be used as it was set up.
+    pub(crate) fn start(&mut self, accepted: Features) -> Result {
+        let addresses = self.addresses.ok_or(EINVAL)?;
+        let size = Size::new(self.num, MAX_SIZE, RingKind::Split).map_err(|_| EINVAL)?;
+        let ring = SplitQueue::new(size, addresses, accepted).map_err(|_| EINVAL)?;
 
         self.ring = Some(ring.with_state(self.avail_index, self.avail_index));
         Ok(())
@@ -136,8 +137,8 @@ impl Control {
     ///
     /// # Errors
     ///
-    /// If one of them cannot be used as it was set up: none is used then.
-    pub(crate) fn start(&mut self) -> Result<(), QueueError> {
+    /// `EINVAL` if one of them cannot be used as it was set up: none is used then.
+    pub(crate) fn start(&mut self) -> Result {
         let accepted = self.accepted;
         let result = self
             .queues
