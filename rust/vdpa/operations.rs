@@ -173,7 +173,8 @@ pub trait Operations: Sized + Send + Sync + 'static {
 
     /// Returns the number of the interrupt that serves this virtqueue and nothing else.
     ///
-    /// It must not change between `DRIVER_OK` and reset.
+    /// It must not change between `DRIVER_OK` and reset. vhost-vdpa asks right after it requested
+    /// `DRIVER_OK`: there must be no answer if the status does not show that.
     ///
     /// # Errors
     ///
@@ -237,6 +238,8 @@ pub trait Operations: Sized + Send + Sync + 'static {
     fn get_vendor_id(cx: Context<'_, '_, Self>) -> u32;
 
     /// Returns the device status.
+    ///
+    /// Once it has shown `DRIVER_OK`, it must do so until the reset, whatever happens to the device.
     fn get_status(cx: Context<'_, '_, Self>) -> u8;
 
     /// Sets the device status, never to 0.

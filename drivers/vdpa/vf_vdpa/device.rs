@@ -130,7 +130,15 @@ impl Operations for VfDevice {
     }
 
     fn get_vq_irq(cx: Cx<'_, '_>, vq: u16) -> Result<u32> {
-        cx.parent().interrupts.exclusive_irq(vq).ok_or(EINVAL)
+        let function = cx.parent();
+        let status = function.shared.control.lock().status;
+
+        // vhost-vdpa asks whenever DRIVER_OK is requested, and undoes what it does with the answer
+        // only if DRIVER_OK shows when it is to go: no answer, then, if it was not honoured.
+        if !status.contains(Status::DRIVER_OK) {
+            return Err(EINVAL);
+        }
+        function.interrupts.exclusive_irq(vq).ok_or(EINVAL)
     }
 
     fn get_vq_size(cx: Cx<'_, '_>, vq: u16) -> u16 {
