@@ -5,9 +5,9 @@
 //! The data path stays in hardware: virtqueues, doorbells and interrupts belong to the consumer.
 //! This driver owns the control path. Its C counterpart is `drivers/vdpa/virtio_pci/vp_vdpa.c`.
 //!
-//! How data flows, one way: [`limits`] turns what the device says into facts that hold;
-//! [`mgmt`] turns a request of `vdpa dev add` into a [`profile`]; [`device`] passes what a consumer
-//! asks for to [`control`], which keeps a checked copy and programs the hardware at `DRIVER_OK`.
+//! How data flows, one way: `limits` turns what the device says into facts that hold;
+//! `mgmt` turns a request of `vdpa dev add` into a `profile`; `device` passes what a consumer
+//! asks for to `control`, which keeps a checked copy and programs the hardware at `DRIVER_OK`.
 
 mod config;
 mod control;
