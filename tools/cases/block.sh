@@ -6,17 +6,23 @@
 . "$LAB/cases/vdpa.sh"
 
 disk() {
+	# Nothing loads modules by itself in the machine.
+	modprobe virtio_blk || die "loading virtio_blk"
 	A=$(disk_function)
 	[ -e "$PCI/$A" ] || skip "the machine has no virtio-blk function"
 	bind_driver "$A" || die "binding $A" "$(dmesg | tail -n 5)"
 }
 
 has_disk() {
+	# Nothing loads modules by itself in the machine.
+	modprobe virtio_blk || die "loading virtio_blk"
 	compgen -G "$PCI/$A/virtio*/block/*" >/dev/null
 }
 
 find_disk() {
-	run_ok wait_for "$SOON" has_disk
+	# Nothing loads modules by itself in the machine.
+	modprobe virtio_blk || die "loading virtio_blk"
+	wait_for "$SOON" has_disk || die "a disk appears below $A"
 	local dir
 	for dir in "$PCI/$A"/virtio*/block/*; do
 		DISK=/dev/${dir##*/}

@@ -244,15 +244,16 @@ refuses() { # refuses BDF WORD
 case_vstats_count() {
 	vhost_pair 0
 	client_until "traffic flows" /tmp/traffic.log traffic "$NODE_A" "$NODE_B" --seconds 60
-	local queue counter
+	local queue
 	for queue in 0 1; do
 		vdpa -j dev vstats show a qidx $queue >/tmp/before
 		sleep 3
 		vdpa -j dev vstats show a qidx $queue >/tmp/after
-		for counter in kicks interrupts; do
-			grows $counter $queue
-		done
+		grows interrupts $queue
+		# A device with buffers to spare may ask for no more kicks.
+		[ $queue = 0 ] || grows kicks $queue
 	done
+	eq "$(vdpa -j dev vstats show a qidx 0 | jq '.vstats.a.kicks > 0')" true "the receive queue was kicked"
 	run_fails "" vdpa dev vstats show a qidx 77
 	kill -KILL "$CLIENT_PID"
 	wait "$CLIENT_PID" 2>/dev/null

@@ -70,9 +70,11 @@ case_qemu_is_killed() {
 	start
 	guest_pings
 	in_ns right ping -q -f "$LEFT" >/dev/null 2>&1 &
+	local pinger=$!
 	sleep 1
 	guest_stop guest KILL
-	kill %?ping 2>/dev/null
+	kill -KILL $pinger
+	wait $pinger 2>/dev/null
 	: >/tmp/guest.log
 	# In the middle of the boot, too.
 	guest_start guest "$NODE_A" "$LEFT/24"

@@ -171,6 +171,7 @@ case_rmmod_under_virtio_traffic() {
 # The function in the slot of its own. Nobody answers it, but it sends.
 
 plugged() {
+	modprobe virtio_net || die "loading virtio_net"
 	A=$(hot_function)
 	[ -e "$PCI/$A" ] || die "there is no function that can be unplugged"
 	bind_driver "$A" || die "binding $A"

@@ -6,6 +6,7 @@
 . "$LAB/cases/vdpa.sh"
 
 sample() {
+	modprobe virtio_net || die "loading virtio_net"
 	load rust_vdpa_loopback || die "loading rust_vdpa_loopback" "$(dmesg | tail -n 5)"
 }
 

@@ -99,10 +99,10 @@ they_ping() {
 	run_ok in_ns right ping -q -c 4 -i 0.2 -W 10 "$LEFT"
 }
 
-# they_transfer [ARGUMENT...]: frames flow between a and b through vhost-vdpa
+# they_transfer: frames flow between a and b through vhost-vdpa
 they_transfer() {
 	to_vhost
-	run_ok "$CLIENT" transfer "$NODE_A" "$NODE_B" --count 200 "$@"
+	run_ok "$CLIENT" transfer "$NODE_A" "$NODE_B" --count 200
 }
 
 # ---- processes in the background -----------------------------------------
@@ -123,6 +123,7 @@ client_until() {
 	shift 2
 	: >"$log"
 	"$CLIENT" "$@" >"$log" 2>&1 &
+	# shellcheck disable=SC2034 # for the caller
 	CLIENT_PID=$!
 	wait_for "$LATER" grep -q "$line" "$log" || die "the client says \"$line\"" "$(tail "$log")"
 }

@@ -134,8 +134,7 @@ case_random_requests() {
 # limit: 180
 case_owner_is_killed() {
 	vhost_pair 0
-	local n
-	for n in 1 2 3; do
+	for _ in 1 2 3; do
 		client_until "traffic flows" /tmp/traffic.log traffic "$NODE_A" "$NODE_B" --seconds 300
 		sleep 1
 		kill -KILL "$CLIENT_PID"

@@ -103,8 +103,7 @@ case_mtu() {
 case_down_and_up() {
 	virtio_pair 0
 	containers
-	local n
-	for n in 1 2 3; do
+	for _ in 1 2 3; do
 		run_ok ip -n left link set "$LEFT_DEV" down
 		run_ok ip -n left link set "$LEFT_DEV" up
 		run_ok wait_for "$SOON" in_ns left ping -q -c 1 -W 2 "$RIGHT"
@@ -116,8 +115,7 @@ case_down_and_up() {
 # limit: 240
 case_deleted_under_traffic() {
 	virtio_pair 0
-	local n
-	for n in 1 2 3; do
+	for _ in 1 2 3; do
 		containers
 		in_ns left ping -q -f "$RIGHT" >/dev/null 2>&1 &
 		in_ns right ping -q -f "$LEFT" >/dev/null 2>&1 &
