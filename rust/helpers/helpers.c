@@ -15,6 +15,16 @@ bool rust_helper_vdpa_pfn_valid(unsigned long pfn)
 	return pfn_valid(pfn);
 }
 
+void rust_helper_vdpa_get_pfn(unsigned long pfn)
+{
+	get_page(pfn_to_page(pfn));
+}
+
+void rust_helper_vdpa_put_pfn(unsigned long pfn)
+{
+	put_page(pfn_to_page(pfn));
+}
+
 void *rust_helper_vdpa_kmap_local_pfn(unsigned long pfn)
 {
 	return kmap_local_page(pfn_to_page(pfn));

@@ -9,6 +9,8 @@
 
 bool rust_helper_vdpa_pci_bar_is_memory(struct pci_dev *pdev, int bar);
 bool rust_helper_vdpa_pfn_valid(unsigned long pfn);
+void rust_helper_vdpa_get_pfn(unsigned long pfn);
+void rust_helper_vdpa_put_pfn(unsigned long pfn);
 void *rust_helper_vdpa_kmap_local_pfn(unsigned long pfn);
 void rust_helper_vdpa_kunmap_local(const void *addr);
 

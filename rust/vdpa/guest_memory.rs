@@ -10,7 +10,10 @@ use super::{
     },
     operations::KernelConsumer, //
 };
-use core::cmp::Ordering;
+use core::{
+    cmp::Ordering,
+    ops::RangeInclusive, //
+};
 use kernel::{
     new_mutex,
     page::{
@@ -35,10 +38,66 @@ pub struct Fault {
     pub addr: u64,
 }
 
+/// A mapping whose pages cannot be freed.
+///
+/// vhost-vdpa unpins pages before it tells that their mapping is gone, and does not tell at all
+/// within a batch: who uses them needs references of its own.
+///
+/// # Invariants
+///
+/// `self` owns a reference to each page of the mapping.
+struct Held(Mapping);
+
+/// Returns the page frames of a mapping, [`None`] if it leaves physical memory.
+fn page_frames(mapping: &Mapping) -> Option<RangeInclusive<usize>> {
+    let len = mapping.last.checked_sub(mapping.first)?;
+    let last = mapping.addr.checked_add(len)?;
+    let frame = |addr: u64| usize::try_from(addr >> PAGE_SHIFT).ok();
+
+    Some(frame(mapping.addr)?..=frame(last)?)
+}
+
+impl Held {
+    /// Takes references to the pages of a mapping.
+    ///
+    /// # Errors
+    ///
+    /// `EFAULT` if there is no memory behind it.
+    ///
+    /// # Safety
+    ///
+    /// Its pages are pinned until this returns.
+    unsafe fn new(mapping: Mapping) -> Result<Self> {
+        let frames = page_frames(&mapping).ok_or(EFAULT)?;
+
+        for pfn in frames.clone() {
+            // SAFETY: Any number will do.
+            if !unsafe { bindings::vdpa_pfn_valid(pfn) } {
+                return Err(EFAULT);
+            }
+        }
+        for pfn in frames {
+            // SAFETY: The page exists, and is pinned by the safety requirement.
+            unsafe { bindings::vdpa_get_pfn(pfn) };
+        }
+        // INVARIANT: The references were just taken.
+        Ok(Self(mapping))
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        for pfn in page_frames(&self.0).into_iter().flatten() {
+            // SAFETY: By the type invariant.
+            unsafe { bindings::vdpa_put_pfn(pfn) };
+        }
+    }
+}
+
 /// What addresses mean.
 enum Space {
     /// Those that a consumer in user space has mapped, in ascending order.
-    Mapped(KVVec<Mapping>),
+    Mapped(KVVec<Held>),
     /// Physical memory: the consumer is the kernel.
     Physical,
 }
@@ -51,7 +110,7 @@ impl Space {
             Space::Physical => return Some((addr, u64::MAX)),
         };
         let index = mappings
-            .binary_search_by(|mapping| {
+            .binary_search_by(|Held(mapping)| {
                 if mapping.last < addr {
                     Ordering::Less
                 } else if mapping.first > addr {
@@ -61,7 +120,7 @@ impl Space {
                 }
             })
             .ok()?;
-        let mapping = mappings.get(index)?;
+        let Held(mapping) = mappings.get(index)?;
         let permitted = if write {
             mapping.permission.write
         } else {
@@ -101,18 +160,21 @@ impl GuestMemory {
     ///
     /// # Errors
     ///
-    /// `ENOMEM`: nothing is mapped then.
+    /// `ENOMEM`, or `EFAULT` if there is no memory behind a mapping: nothing is mapped then.
     pub fn set_map(&self, iotlb: &Iotlb) -> Result {
         let mut mappings = KVVec::new();
-        let result = iotlb
-            .iter()
-            .try_for_each(|mapping| mappings.push(mapping, GFP_KERNEL));
+        let result = iotlb.iter().try_for_each(|mapping| {
+            // SAFETY: vhost-vdpa, the only maker of an `Iotlb`, pins pages before it adds their
+            // mapping, and unpins them when it has removed that.
+            let held = unsafe { Held::new(mapping) }?;
+            Ok(mappings.push(held, GFP_KERNEL)?)
+        });
 
         if result.is_err() {
             mappings.clear();
         }
         *self.space.lock() = Space::Mapped(mappings);
-        Ok(result?)
+        result
     }
 
     /// Removes all mappings.
@@ -166,8 +228,7 @@ impl GuestMemory {
             if !unsafe { bindings::vdpa_pfn_valid(pfn) } {
                 return Err(fault);
             }
-            // SAFETY: The page exists. A consumer in user space has pinned it, and is not told that
-            // a mapping is gone while the lock is held; one in the kernel owns it.
+            // SAFETY: The page exists. `Held` keeps it, or a consumer in the kernel does.
             let page = unsafe { bindings::vdpa_kmap_local_pfn(pfn) }.cast::<u8>();
             // `part` ends within the page.
             access(page.wrapping_add(in_page), part, done);
