@@ -175,32 +175,34 @@ impl<'bound> Interrupts<'bound> {
         name: &CStr,
     ) -> Result<Self> {
         let queues = u16::try_from(receivers.queues.len())?;
-        let wanted = u32::from(queues).saturating_add(1);
+        let exclusive = u32::from(queues).saturating_add(1);
+        let mut result = Err(ENOSPC);
 
-        let lines = match Self::request(pdev, wanted, receivers, name) {
-            Ok(lines) if lines.len() > usize::from(queues) => lines,
-            // Not enough: do not keep what a shared assignment cannot use.
-            Ok(lines) => {
-                drop(lines);
-                Self::request(pdev, 2, receivers, name)?
+        // Vectors may be scarce when they are allocated, or not before they are requested.
+        for wanted in [exclusive, 2, 1] {
+            result = Self::request(pdev, wanted, receivers, name);
+            let enough = result
+                .as_ref()
+                .is_ok_and(|lines| u32::try_from(lines.len()) == Ok(wanted));
+            if enough {
+                break;
             }
-            Err(error) => {
-                dev_err!(
-                    pdev,
-                    "cannot get an MSI-X vector (error {}): the function must have MSI-X\n",
-                    error.to_errno()
-                );
-                return Err(error);
-            }
-        };
+        }
+        let lines = result.inspect_err(|error| {
+            dev_err!(
+                pdev,
+                "refused: cannot get a single interrupt (error {})\n",
+                error.to_errno()
+            );
+        })?;
         let sharing = Sharing::new(lines.len(), queues);
 
         if sharing != Sharing::Exclusive {
             dev_info!(
                 pdev,
-                "{} of {} MSI-X vectors available, virtqueues share an interrupt\n",
+                "{} of {} interrupts available, virtqueues share one\n",
                 lines.len(),
-                wanted
+                exclusive
             );
         }
         Ok(Self { lines, sharing })
