@@ -14,6 +14,7 @@ pub use self::driver::{
 };
 
 use super::bindings;
+use core::ptr::NonNull;
 use kernel::{
     bindings::resource_size_t,
     device::{
@@ -70,20 +71,56 @@ pub fn memory_bar_len(pdev: &pci::Device, bar: u32) -> Option<u64> {
     (memory && len != 0).then_some(len)
 }
 
-/// Returns whether the function is known to be cut off: removed, or its channel is in error.
-pub fn is_offline(pdev: &pci::Device) -> bool {
+/// Returns the number of MSI-X vectors that a function has, 0 if it has no MSI-X.
+pub fn msix_vectors(pdev: &pci::Device) -> u32 {
+    // SAFETY: `pdev` is valid.
+    let count = unsafe { bindings::pci_msix_vec_count(as_raw(pdev)) };
+
+    u32::try_from(count).unwrap_or(0)
+}
+
+/// Returns the state of the channel to a function, as the PCI core knows it.
+pub fn channel_state(pdev: &pci::Device) -> ChannelState {
     // SAFETY: `pdev` is valid. The field is a word that the PCI core writes with cmpxchg().
     let state = unsafe { (&raw const (*as_raw(pdev)).error_state).read_volatile() };
 
-    // 0 is the state of a function that was never enumerated fully; it is on line as well.
-    state > bindings::pci_channel_io_normal
+    match state {
+        bindings::pci_channel_io_frozen => ChannelState::Frozen,
+        bindings::pci_channel_io_perm_failure => ChannelState::PermanentFailure,
+        _ => ChannelState::Normal,
+    }
 }
 
-/// A function whose memory and bus mastering are enabled. Dropping it disables both.
-pub struct Enabled<'bound>(&'bound pci::Device<Bound>);
+/// A copy of the configuration space of a function (`struct pci_saved_state`).
+///
+/// The PCI core keeps one of its own, but overwrites it whenever somebody resets the function, with
+/// whatever it finds there.
+struct SavedState(NonNull<bindings::pci_saved_state>);
+
+impl Drop for SavedState {
+    fn drop(&mut self) {
+        // SAFETY: The copy is an allocation of kmalloc() that `self` owns.
+        unsafe { bindings::kfree(self.0.as_ptr().cast()) };
+    }
+}
+
+// SAFETY: The copy is plain memory.
+unsafe impl Send for SavedState {}
+
+// SAFETY: The copy is not written to.
+unsafe impl Sync for SavedState {}
+
+/// A function whose memory is enabled. Dropping it disables that, and bus mastering.
+pub struct Enabled<'bound> {
+    pdev: &'bound pci::Device<Bound>,
+    saved: Option<SavedState>,
+}
 
 impl<'bound> Enabled<'bound> {
-    /// Enables memory and bus mastering of a function, for addresses of 64 bits.
+    /// Enables the memory of a function, and lets it have addresses of 64 bits.
+    ///
+    /// Bus mastering is left as it is: whatever ran before may have left the device running, so
+    /// that it has to be reset first.
     pub fn new<'c>(pdev: &'bound pci::Device<Core<'c>>) -> Result<Self>
     where
         'c: 'bound,
@@ -91,25 +128,29 @@ impl<'bound> Enabled<'bound> {
         // SAFETY: The driver is only being probed: nobody maps memory for the function yet.
         unsafe { pdev.dma_set_mask_and_coherent(DmaMask::new::<64>()) }?;
         pdev.enable_device_mem()?;
-        pdev.set_master();
-        Ok(Self(pdev))
+        Ok(Self { pdev, saved: None })
     }
 
     /// Disables bus mastering: whatever the device does, it reaches no memory from now on.
     pub fn clear_master(&self) {
         // SAFETY: The function is valid and enabled.
-        unsafe { bindings::pci_clear_master(as_raw(self.0)) };
+        unsafe { bindings::pci_clear_master(as_raw(self.pdev)) };
     }
 
-    /// Saves the configuration space, for [`restore`](Self::restore).
+    /// Makes the copy of the configuration space that [`restore`](Self::restore) goes back to.
     ///
-    /// To be called once the interrupts are allocated, which is part of what is saved.
-    pub fn save(&self) -> Result {
+    /// To be called at the end of probe: with bus mastering and interrupts.
+    pub fn save(&mut self) -> Result {
         // SAFETY: The function is valid and enabled.
-        to_result(unsafe { bindings::pci_save_state(as_raw(self.0)) })
+        to_result(unsafe { bindings::pci_save_state(as_raw(self.pdev)) })?;
+        // SAFETY: As above.
+        let copy = unsafe { bindings::pci_store_saved_state(as_raw(self.pdev)) };
+
+        self.saved = Some(SavedState(NonNull::new(copy).ok_or(ENOMEM)?));
+        Ok(())
     }
 
-    /// Resets the function (FLR), and gives its configuration space back what was saved.
+    /// Resets the function (FLR), and restores its configuration space.
     ///
     /// For up to about a minute no other process can use the function. The caller makes sure that
     /// it does not touch the registers meanwhile, and that the PCI core is not resetting it.
@@ -117,25 +158,38 @@ impl<'bound> Enabled<'bound> {
     /// # Errors
     ///
     /// - `ENOTTY` if the function cannot be reset this way, or did not come back.
+    /// - As [`restore`](Self::restore).
     pub fn function_level_reset(&self) -> Result {
         // SAFETY: The function is valid and enabled. This does not take the device lock, which a
         // caller may hold already (when the driver is unbound).
-        let result = to_result(unsafe { bindings::pcie_reset_flr(as_raw(self.0), false) });
+        let result = to_result(unsafe { bindings::pcie_reset_flr(as_raw(self.pdev), false) });
 
         self.restore()?;
         result
     }
 
     /// Gives the configuration space back what was saved: bus mastering and interrupts, for a
-    /// function that was reset behind our back.
+    /// function that was reset behind our back, or was cut off.
+    ///
+    /// # Errors
+    ///
+    /// `EIO` if the function does not take it.
     pub fn restore(&self) -> Result {
-        // SAFETY: The function is valid and enabled.
-        unsafe { bindings::pci_restore_state(as_raw(self.0)) };
-        // Restoring consumes what was saved.
-        self.save()
+        let saved = self.saved.as_ref().ok_or(EIO)?;
+
+        // SAFETY: The function is valid and enabled, the copy is one of it and is not consumed.
+        to_result(unsafe { bindings::pci_load_saved_state(as_raw(self.pdev), saved.0.as_ptr()) })?;
+        // SAFETY: As above.
+        unsafe { bindings::pci_restore_state(as_raw(self.pdev)) };
+
+        if self.is_master() {
+            Ok(())
+        } else {
+            Err(EIO)
+        }
     }
 
-    /// Returns whether the configuration space says that bus mastering is enabled.
+    /// Returns whether the configuration space can be read and says that bus mastering is enabled.
     ///
     /// A function that was reset has lost that, together with the state of its interrupts.
     pub fn is_master(&self) -> bool {
@@ -143,8 +197,12 @@ impl<'bound> Enabled<'bound> {
         const COMMAND: usize = 0x04;
         const BUS_MASTER: u16 = 1 << 2;
 
-        let command = self.0.config_space().try_read16(COMMAND).unwrap_or(0);
-        command & BUS_MASTER != 0
+        let command = self
+            .pdev
+            .config_space()
+            .try_read16(COMMAND)
+            .unwrap_or(u16::MAX);
+        command != u16::MAX && command & BUS_MASTER != 0
     }
 }
 
@@ -152,6 +210,6 @@ impl Drop for Enabled<'_> {
     fn drop(&mut self) {
         self.clear_master();
         // SAFETY: The function was enabled by `new`.
-        unsafe { bindings::pci_disable_device(as_raw(self.0)) };
+        unsafe { bindings::pci_disable_device(as_raw(self.pdev)) };
     }
 }

@@ -87,7 +87,7 @@ pub struct Doorbell {
 /// The fixed properties of a virtqueue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QueueLimits {
-    /// The largest number of entries, 0 if there is no such virtqueue.
+    /// The largest number of entries, not 0.
     pub max_size: u16,
     /// Where `queue_notify_off` points to.
     pub doorbell: Doorbell,
@@ -326,24 +326,27 @@ pub struct SelectedQueue<'t, 'bound> {
 }
 
 impl SelectedQueue<'_, '_> {
-    /// Returns what does not change. To be called right after a reset, for the size register holds
-    /// the maximum only then.
+    /// Returns what does not change, [`None`] if there is no such virtqueue. To be called before the
+    /// size is set, for the register holds the maximum only until then.
     ///
     /// # Errors
     ///
     /// If the doorbell is not within the notification window.
-    pub fn limits(&self) -> Result<QueueLimits, notify::NotifyError> {
+    pub fn limits(&self) -> Result<Option<QueueLimits>, notify::NotifyError> {
         let max_size = self.transport.read16(reg::QUEUE_SIZE);
+        if max_size == 0 {
+            return Ok(None);
+        }
         let notify_off = self.transport.read16(reg::QUEUE_NOTIFY_OFF);
         let offset = notify::doorbell(self.transport.layout.notify(), notify_off)?;
 
-        Ok(QueueLimits {
+        Ok(Some(QueueLimits {
             max_size,
             doorbell: Doorbell {
                 index: self.index,
                 offset,
             },
-        })
+        }))
     }
 
     /// Sets size, addresses and MSI-X vector, and enables the virtqueue.

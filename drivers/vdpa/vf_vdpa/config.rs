@@ -31,8 +31,8 @@ impl Function<'_> {
         }
         let status = self.transport.status();
         if status.is_gone() {
-            dev_warn!(self.pdev, "has vanished\n");
-            return self.lose_for_good(control);
+            self.complain(control, fmt!("cannot be reached"));
+            return self.cut_off(control);
         }
         if status.contains(Status::NEEDS_RESET) {
             control.status = control.status.union(Status::NEEDS_RESET);
@@ -88,8 +88,9 @@ impl Function<'_> {
     /// Writes configuration of the device; what is beyond its end is dropped.
     pub(crate) fn write_config(&self, offset: usize, buf: &[u8]) {
         let control = self.shared.control.lock();
+        let span = config::clamp(offset, buf.len(), control.config.len());
 
-        if matches!(control.phase, Phase::Stopped | Phase::Live) {
+        if let (Phase::Stopped | Phase::Live, Some(buf)) = (control.phase, buf.get(span.copy())) {
             self.transport.write_config(offset, buf);
             self.shared.receivers.mark_stale();
         }

@@ -44,7 +44,9 @@ pub(crate) enum Phase {
     Lost,
     /// In the hands of the PCI core, which resets it: no register may be touched.
     Detached,
-    /// Removed or beyond repair.
+    /// Did not stop, or could not be reached: without bus mastering, until a reset succeeds.
+    CutOff,
+    /// Removed, or the machine goes down.
     Gone,
 }
 
@@ -118,7 +120,7 @@ impl Control {
 
     /// Returns whether registers may be touched.
     pub(crate) fn reachable(&self) -> bool {
-        !matches!(self.phase, Phase::Detached | Phase::Gone)
+        matches!(self.phase, Phase::Stopped | Phase::Live | Phase::Lost)
     }
 
     /// Returns a virtqueue.
@@ -136,6 +138,13 @@ impl Control {
             self.last_complaint = Some(Instant::now());
         }
         !quiet
+    }
+
+    /// Shows that the device has to be reset, unless it is in that state.
+    pub(crate) fn demand_reset(&mut self) {
+        if !self.status.is_reset() {
+            self.status = self.status.union(Status::NEEDS_RESET);
+        }
     }
 
     /// Forgets all that the consumer has set.
@@ -241,7 +250,7 @@ impl Function<'_> {
 
         let status = self.transport.status();
         if status.is_gone() {
-            self.lose_for_good(control);
+            self.cut_off(control);
             return false;
         }
         if !status.contains(Status::FEATURES_OK) {
@@ -267,7 +276,7 @@ impl Function<'_> {
             .union(Status::FAILED);
         if control.reachable() {
             control.phase = Phase::Lost;
-            self.quiesce(control);
+            let _ = self.quiesce(control);
         }
     }
 

@@ -12,6 +12,7 @@ use kernel::{
     prelude::*, //
 };
 use vdpa::pci::{
+    channel_state,
     ChannelState,
     Driver,
     ErrorResult, //
@@ -38,7 +39,7 @@ impl Driver for VfVdpa {
     }
 
     fn unbind(function: &Function<'_>) {
-        if vdpa::pci::is_offline(function.pdev) {
+        if channel_state(function.pdev) == ChannelState::PermanentFailure {
             function.vanish();
         }
     }
@@ -62,6 +63,8 @@ impl Driver for VfVdpa {
     }
 
     fn slot_reset(function: &Function<'_>) -> ErrorResult {
+        // It may be a sibling that asked for the reset.
+        function.freeze();
         match function.enabled.restore() {
             Ok(()) => ErrorResult::Recovered,
             Err(_) => ErrorResult::Disconnect,

@@ -30,6 +30,7 @@ use vdpa::{
     pci::{
         config_snapshot,
         memory_bar_len,
+        msix_vectors,
         Enabled,
         NUM_BARS, //
     },
@@ -42,7 +43,6 @@ use virtio::{
         Bar,
         Layout, //
     },
-    config,
     device_id::DeviceId, //
 };
 
@@ -93,7 +93,17 @@ impl<'bound> Function<'bound> {
                 ENODEV
             })?;
 
-            let enabled = Enabled::new(pdev)?;
+            if msix_vectors(pdev) == 0 {
+                dev_err!(pdev, "refused: has no MSI-X\n");
+                return Err(ENODEV);
+            }
+            let mut enabled = Enabled::new(pdev).inspect_err(|error| {
+                dev_err!(
+                    pdev,
+                    "refused: cannot be enabled (error {})\n",
+                    error.to_errno()
+                );
+            })?;
             let layout = find_layout(pdev)?;
             let (transport, mut selector) =
                 Transport::new(pdev, layout, c"vf_vdpa").inspect_err(|error| {
@@ -103,24 +113,23 @@ impl<'bound> Function<'bound> {
                         error.to_errno()
                     );
                 })?;
-            transport.reset().inspect_err(|error| {
-                dev_err!(
-                    pdev,
-                    "refused: does not reset (error {})\n",
-                    error.to_errno()
-                );
-            })?;
             let limits = Limits::read(pdev, &transport, &mut selector, id)?;
+
+            // The device was reset: it has no addresses that it could write to.
+            pdev.set_master();
 
             let name = CString::try_from_fmt(fmt!("{}", pdev.as_ref().name()))?;
             let receivers = Receivers::new(limits.nvqs())?;
             let interrupts = Interrupts::new(pdev, &receivers, &name)?;
-            enabled.save()?;
+            enabled.save().inspect_err(|error| {
+                dev_err!(
+                    pdev,
+                    "refused: its configuration cannot be saved (error {})\n",
+                    error.to_errno()
+                );
+            })?;
 
-            let control = {
-                let config_len = config::shown_len(id, transport.config_len());
-                Control::new(selector, limits.nvqs(), config_len)?
-            };
+            let control = Control::new(selector, limits.nvqs(), limits.config_len)?;
             let shared = Arc::pin_init(
                 try_pin_init!(Shared {
                     limits,

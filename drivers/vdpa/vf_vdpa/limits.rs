@@ -16,6 +16,7 @@ use vdpa::{
     Text, //
 };
 use virtio::{
+    config,
     device_id::DeviceId,
     features::{
         self,
@@ -34,6 +35,9 @@ const MAX_QUEUES: u16 = 1025;
 /// The most queue pairs, so that the control queue has room.
 const MAX_PAIRS: u16 = MAX_QUEUES / 2;
 
+/// The most virtqueues of a function that are looked at: those of 2048 pairs and the control queue.
+const MAX_HARDWARE_QUEUES: u16 = 4097;
+
 /// The features that decide how many queue pairs a network device has.
 const MULTIQUEUE: Features = features::net::MQ.union(features::net::RSS);
 
@@ -48,14 +52,16 @@ pub(crate) struct Limits {
     /// The features that are negotiated with the function, and that a consumer does not see.
     pub(crate) hidden: Features,
     /// The virtqueues of the function when all its features are negotiated.
-    queues: KVec<QueueLimits>,
+    queues: KVec<Option<QueueLimits>>,
     /// Its virtqueues without those of [`MULTIQUEUE`], if that makes a difference: the control
     /// queue is in another place then, and may have another size than the queue that was there.
-    single: Option<KVec<QueueLimits>>,
+    single: Option<KVec<Option<QueueLimits>>>,
     /// The queue pairs of the function; 1 if it is not a network device.
     pub(crate) hardware_pairs: u16,
     /// The queue pairs that can be provisioned.
     pub(crate) pairs: u16,
+    /// The length of the configuration that is shown, in bytes.
+    pub(crate) config_len: usize,
     /// The MTU in the function's configuration, meaningful with `VIRTIO_NET_F_MTU` only.
     pub(crate) mtu: u16,
 }
@@ -94,20 +100,20 @@ impl Limits {
         };
 
         let num_queues = u16::try_from(queues.len())?;
-        let mut config = [0; net::LEN];
-        transport.read_config(&mut config);
+        let mut fields = [0; net::LEN];
+        transport.read_config(&mut fields);
         let (hardware_pairs, mtu) = if id == DeviceId::NET {
-            let pairs = net::field(&config, net::MAX_VIRTQUEUE_PAIRS).unwrap_or(0);
+            let pairs = net::field(&fields, net::MAX_VIRTQUEUE_PAIRS).unwrap_or(0);
             let pairs = net::hardware_pairs(device, pairs, num_queues).map_err(|error| {
                 dev_err!(pdev, "refused: {}\n", Text(error));
                 ENODEV
             })?;
-            (pairs, net::field(&config, net::MTU).unwrap_or(0))
+            (pairs, net::field(&fields, net::MTU).unwrap_or(0))
         } else {
             (1, 0)
         };
 
-        Ok(Self {
+        let limits = Self {
             id,
             vendor: pdev.subsystem_vendor_id(),
             offered,
@@ -116,8 +122,14 @@ impl Limits {
             single,
             hardware_pairs,
             pairs: hardware_pairs.min(MAX_PAIRS),
+            config_len: config::shown_len(id, transport.config_len()),
             mtu,
-        })
+        };
+        if limits.num_max() == 0 {
+            dev_err!(pdev, "refused: none of its virtqueues has a size\n");
+            return Err(ENODEV);
+        }
+        Ok(limits)
     }
 
     /// Returns the number of virtqueues that a vDPA device can have.
@@ -135,10 +147,11 @@ impl Limits {
             _ => &self.queues,
         };
 
-        queues
-            .get(usize::from(hardware_index))
-            .copied()
-            .filter(|queue| queue.max_size != 0)
+        let queue = queues.get(usize::from(hardware_index))?.as_ref()?;
+        Some(QueueLimits {
+            max_size: usable_size(queue.max_size, negotiated),
+            ..*queue
+        })
     }
 
     /// Returns the largest number of entries of any virtqueue.
@@ -147,9 +160,22 @@ impl Limits {
             .into_iter()
             .flatten()
             .flatten()
-            .map(|queue| queue.max_size)
+            .flatten()
+            .map(|queue| usable_size(queue.max_size, self.offered))
             .max()
             .unwrap_or(0)
+    }
+}
+
+/// Returns the largest number of entries that can be used of `max_size`: those of a split virtqueue
+/// are a power of two.
+fn usable_size(max_size: u16, negotiated: Features) -> u16 {
+    let size = max_size.min(queue::MAX_SIZE);
+
+    if negotiated.contains(Features::RING_PACKED) {
+        size
+    } else {
+        1 << size.checked_ilog2().unwrap_or(0)
     }
 }
 
@@ -161,7 +187,7 @@ fn read_queues(
     transport: &Transport<'_>,
     selector: &mut Selector,
     wanted: Features,
-) -> Result<KVec<QueueLimits>> {
+) -> Result<KVec<Option<QueueLimits>>> {
     let present = Status::ACKNOWLEDGE.union(Status::DRIVER);
 
     reset(pdev, transport)?;
@@ -181,6 +207,7 @@ fn read_queues(
         dev_err!(pdev, "refused: the function has {} virtqueues\n", count);
         return Err(ENODEV);
     }
+    let count = count.min(MAX_HARDWARE_QUEUES);
     let mut queues = KVec::with_capacity(usize::from(count), GFP_KERNEL)?;
     for index in 0..count {
         let limits = transport.queue(selector, index).limits().map_err(|error| {

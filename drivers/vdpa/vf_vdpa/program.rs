@@ -198,7 +198,7 @@ impl Function<'_> {
             self.complain(
                 control,
                 fmt!(
-                    "virtqueue {vq} is only muted until the next reset (error {})",
+                    "virtqueue {vq} cannot be stopped before a reset (error {}), only muted",
                     error.to_errno()
                 ),
             );

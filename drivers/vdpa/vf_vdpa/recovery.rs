@@ -10,83 +10,114 @@ use super::{
     function::Function, //
 };
 use kernel::prelude::*;
-use virtio::status::Status;
+use vdpa::pci::{
+    channel_state,
+    ChannelState, //
+};
 
 impl Function<'_> {
     /// Resets the device for the consumer. Idempotent.
     ///
     /// When this returns, the device reaches no memory, no interrupt handler runs, and nothing of
-    /// what the consumer had set is left.
+    /// what the consumer had set is left, even on an error.
     ///
     /// # Errors
     ///
-    /// `EIO` if the device cannot be used any more. It was cut off from memory all the same.
+    /// - `ENODEV` if the device is removed.
+    /// - `EIO` if it does not stop. It is cut off from memory; another reset tries again.
     pub(crate) fn reset(&self) -> Result {
         let mut control = self.shared.control.lock();
         let control = &mut *control;
 
         self.close_gates();
         control.forget();
-        if control.reachable() {
-            self.quiesce(control);
-            if control.reachable() {
-                control.phase = Phase::Stopped;
-            }
+        let result = match control.phase {
+            Phase::Gone => Err(ENODEV),
+            // It was stopped, or cut off from memory, when it was detached.
+            Phase::Detached => Ok(()),
+            Phase::Stopped | Phase::Live | Phase::Lost | Phase::CutOff => self.quiesce(control),
+        };
+        if result.is_ok() && control.phase != Phase::Detached {
+            control.phase = Phase::Stopped;
         }
         self.interrupts.synchronize();
         self.shared.receivers.mark_stale();
-
-        match control.phase {
-            Phase::Gone if !vdpa::pci::is_offline(self.pdev) => Err(EIO),
-            _ => Ok(()),
-        }
+        result
     }
 
     /// Makes the device stop, by whatever it takes.
-    pub(crate) fn quiesce(&self, control: &mut Control) {
-        if vdpa::pci::is_offline(self.pdev) {
-            return self.lose_for_good(control);
+    ///
+    /// # Errors
+    ///
+    /// As [`reset`](Self::reset): it is cut off from memory then.
+    pub(crate) fn quiesce(&self, control: &mut Control) -> Result {
+        match channel_state(self.pdev) {
+            ChannelState::Normal => {}
+            // The PCI core is about to tell, and to reset it.
+            ChannelState::Frozen => {
+                self.enabled.clear_master();
+                control.phase = Phase::Detached;
+                return Ok(());
+            }
+            ChannelState::PermanentFailure => {
+                self.lose(control);
+                return Err(ENODEV);
+            }
         }
         if !self.enabled.is_master() {
-            dev_warn!(
-                self.pdev,
-                "was reset behind our back, restoring its configuration\n"
-            );
+            if control.phase != Phase::CutOff {
+                self.complain(
+                    control,
+                    fmt!("was reset behind our back, restoring its configuration"),
+                );
+            }
             if self.enabled.restore().is_err() {
-                return self.lose_for_good(control);
+                self.cut_off(control);
+                return Err(EIO);
             }
         }
         let Err(error) = self.transport.reset() else {
-            return;
+            return Ok(());
         };
 
-        dev_warn!(
-            self.pdev,
-            "does not finish its reset (error {}), resetting the function\n",
-            error.to_errno()
+        self.complain(
+            control,
+            fmt!(
+                "does not finish its reset (error {}), resetting the function",
+                error.to_errno()
+            ),
         );
         let result = self
             .enabled
             .function_level_reset()
             .and_then(|()| self.transport.reset());
-        if let Err(error) = result {
-            dev_err!(
-                self.pdev,
-                "does not come back from a reset (error {}), giving it up\n",
-                error.to_errno()
-            );
-            self.lose_for_good(control);
+        if result.is_err() {
+            self.cut_off(control);
+            return Err(EIO);
         }
+        Ok(())
     }
 
-    /// Gives the device up: it is removed, or cannot be made to stop.
-    pub(crate) fn lose_for_good(&self, control: &mut Control) {
+    /// Takes the memory from a device that does not stop or cannot be reached.
+    pub(crate) fn cut_off(&self, control: &mut Control) {
+        self.close_gates();
+        self.enabled.clear_master();
+        if control.phase != Phase::CutOff {
+            dev_err!(
+                self.pdev,
+                "does not stop or answer, cut off from memory until a reset\n"
+            );
+        }
+        control.phase = Phase::CutOff;
+        control.demand_reset();
+    }
+
+    /// Gives the device up.
+    fn lose(&self, control: &mut Control) {
         self.close_gates();
         self.enabled.clear_master();
         control.phase = Phase::Gone;
-        if !control.status.is_reset() {
-            control.status = control.status.union(Status::NEEDS_RESET);
-        }
+        control.demand_reset();
     }
 
     /// Takes the hands off the registers, as somebody else is about to reset the function.
@@ -95,18 +126,21 @@ impl Function<'_> {
         let control = &mut *control;
 
         self.close_gates();
-        if control.reachable() {
-            // A device in the middle of a transfer is better off with a reset that it knows.
-            let _ = self.transport.reset();
+        // A device in the middle of a transfer is better off with a reset that it knows.
+        if !control.reachable() || self.transport.reset().is_err() {
+            self.enabled.clear_master();
+        }
+        if control.phase != Phase::Gone {
             control.phase = Phase::Detached;
         }
     }
 
-    /// Like [`detach`](Self::detach), if registers do not work already.
+    /// Like [`detach`](Self::detach), if registers may not work already.
     pub(crate) fn freeze(&self) {
         let mut control = self.shared.control.lock();
 
         self.close_gates();
+        self.enabled.clear_master();
         if control.phase != Phase::Gone {
             control.phase = Phase::Detached;
         }
@@ -116,19 +150,14 @@ impl Function<'_> {
     pub(crate) fn attach(&self) {
         {
             let mut control = self.shared.control.lock();
+            let control = &mut *control;
 
             if control.phase != Phase::Detached {
                 return;
             }
-            // The PCI core has consumed what was saved.
-            if let Err(error) = self.enabled.save() {
-                dev_err!(
-                    self.pdev,
-                    "cannot save its state (error {})\n",
-                    error.to_errno()
-                );
-            }
-            if control.status.is_reset() {
+            if !self.enabled.is_master() && self.enabled.restore().is_err() {
+                self.cut_off(control);
+            } else if control.status.is_reset() {
                 control.phase = Phase::Stopped;
             } else {
                 dev_warn!(
@@ -136,7 +165,7 @@ impl Function<'_> {
                     "was reset, waiting for its consumer to reset it\n"
                 );
                 control.phase = Phase::Lost;
-                control.status = control.status.union(Status::NEEDS_RESET);
+                control.demand_reset();
             }
         }
         self.shared.receivers.mark_stale();
@@ -148,7 +177,7 @@ impl Function<'_> {
         {
             let mut control = self.shared.control.lock();
 
-            self.lose_for_good(&mut control);
+            self.lose(&mut control);
         }
         self.shared.receivers.config.call();
     }
@@ -160,8 +189,8 @@ impl Function<'_> {
 
         self.close_gates();
         if control.reachable() {
-            self.quiesce(control);
+            let _ = self.quiesce(control);
         }
-        self.lose_for_good(control);
+        self.lose(control);
     }
 }

@@ -165,8 +165,9 @@ impl<D: Driver> Adapter<D> {
     ///
     /// # Safety
     ///
-    /// `pdev` is bound to this driver, and stays so during the call, as the PCI core ensures for
-    /// callbacks by holding the device lock.
+    /// `pdev` is bound to this driver, and stays so during the call. The PCI core ensures both for
+    /// callbacks by holding the device lock, as it does during probe: that has either set the
+    /// drvdata or failed when a callback comes.
     unsafe fn with<R>(
         pdev: *mut bindings::pci_dev,
         f: impl for<'bound> FnOnce(&D::Data<'bound>) -> R,
