@@ -166,6 +166,9 @@ pub trait Operations: Sized + Send + Sync + 'static {
     }
 
     /// Returns the doorbell of a virtqueue, [`None`] if it must not be mapped.
+    ///
+    /// The answer must be the same for as long as the device lives: vhost-vdpa checks it when the
+    /// doorbell is mapped, but asks again when it is touched, and maps what it is told then.
     fn get_vq_notification(cx: Context<'_, '_, Self>, vq: u16) -> Option<NotificationArea> {
         let _ = (cx, vq);
         build_error!(VTABLE_DEFAULT_ERROR)

@@ -114,8 +114,8 @@ impl Operations for VfDevice {
 
     fn get_vq_notification(cx: Cx<'_, '_>, vq: u16) -> Option<NotificationArea> {
         let function = cx.parent();
-        let accepted = function.shared.control.lock().accepted;
-        let queue = function.queue_limits(cx.data(), accepted, vq)?;
+        // What the consumer accepts makes no difference: the answer must not change.
+        let queue = function.queue_limits(cx.data(), Features::EMPTY, vq)?;
         let layout = function.transport.layout().notify();
         let bar = u32::from(layout.window().bar());
         let size = u64::try_from(PAGE_SIZE).ok()?;
@@ -196,7 +196,7 @@ impl Operations for VfDevice {
     }
 
     fn get_config_size(cx: Cx<'_, '_>) -> usize {
-        cx.parent().shared.control.lock().config.len()
+        cx.parent().shared.limits.config_len
     }
 
     fn get_config(cx: Cx<'_, '_>, offset: usize, buf: &mut [u8]) {
