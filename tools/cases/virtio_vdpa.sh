@@ -71,8 +71,7 @@ case_link_state() {
 	virtio_pair 0
 	containers
 	they_ping
-	local n
-	for n in 1 2; do
+	for _ in 1 2; do
 		host link vf0 down
 		run_ok wait_for "$SOON" carrier left "$LEFT_DEV" 0
 		host link vf0 up
