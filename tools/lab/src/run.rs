@@ -60,12 +60,14 @@ impl<'a> Runner<'a> {
 
     /// Runs `case` and adds what came of it to `report`. An error means that no machine can be had.
     pub fn run(&mut self, case: &Case, report: &mut Report) -> Result<()> {
-        let began = Instant::now();
         if !case.applies_to(self.driver) {
             let why = format!("not for {}", self.driver);
-            report.add(&case.id(), began.elapsed(), &Verdict::Skipped(why), None);
+            report.add(&case.id(), Duration::ZERO, &Verdict::Skipped(why), None);
             return Ok(());
         }
+        // The boot is not the case's own time.
+        self.vm()?;
+        let began = Instant::now();
         let (result, log) = self.attempt(case)?;
         report.add(&case.id(), began.elapsed(), &result, Some(&log));
         if matches!(result, Verdict::Failed(_)) {

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+# The demonstration: `make demo` shows each command and what it really printed.
+# It is no case; the lab runs `demo` after loading lib.sh.
+
+STEP=0
+
+say() { # say TEXT: what comes next, and why
+	STEP=$((STEP + 1))
+	printf '\n== %d. %s\n' "$STEP" "$1"
+}
+
+show() { # show COMMAND: shown as typed, run, its output shown
+	printf '$ %s\n' "$1"
+	eval "$1" 2>&1 || {
+		printf 'demo: that command failed with status %s\n' $?
+		exit 1
+	}
+}
+
+# Waits for the guest and shows that time passes: under two layers of emulation
+# a boot takes about a minute.
+watch_guest_boot() {
+	local waited=0
+	until guest_wait "$1" 15; do
+		waited=$((waited + 15))
+		[ -e "/proc/$(cat "/tmp/$1.pid")" ] && [ "$waited" -lt 600 ] || {
+			cat "/tmp/$1.err" "/tmp/$1.log"
+			echo "demo: the guest did not boot"
+			exit 1
+		}
+		echo "  (the guest boots: $waited s)"
+	done
+}
+
+hand_over() { # hand_over VF: from no driver to vf_vdpa
+	show "echo vf_vdpa >$PCI/$(vf "$1")/driver_override; echo $(vf "$1") >/sys/bus/pci/drivers_probe"
+}
+
+to_bus() { # to_bus NAME DRIVER: which consumer gets the vdpa device
+	show "echo $2 >$VDPA/devices/$1/driver_override; echo $1 >$VDPA/drivers/$2/bind"
+}
+
+container() { # container NAME NETDEV ADDRESS
+	show "ip netns add $1; ip link set $2 netns $1; ip -n $1 address add $3 dev $2; ip -n $1 link set $2 up"
+}
+
+demo() {
+	trap 'clean_up >/dev/null' EXIT
+	local pf n
+	pf=$(pf)
+
+	say "A stock kernel, and a virtio network card that has virtual functions"
+	show "uname -r"
+	show "lspci -s $pf"
+	show "echo 0 >$PCI/$pf/sriov_drivers_autoprobe"
+	wait_for 30 pf_is_ready "$pf"
+	show "echo 4 >$PCI/$pf/sriov_numvfs"
+	show "lspci -s ${pf%.0}"
+
+	say "The driver takes the VFs: hardware keeps the data path, vf_vdpa owns the control path"
+	show "modprobe -a vdpa virtio_vdpa vhost_vdpa"
+	show "insmod $LAB/modules/vf_vdpa.ko"
+	for n in 0 1 2 3; do
+		hand_over "$n"
+	done
+	show "vdpa mgmtdev show"
+
+	say "One vdpa device on each VF"
+	for n in 0 1 2 3; do
+		show "vdpa dev add name net$n mgmtdev pci/$(vf "$n")"
+	done
+	show "vdpa dev show"
+	show "vdpa dev config show net0"
+
+	say "Two containers: network name spaces on VF 2 and VF 3, through virtio-vdpa"
+	for n in 2 3; do
+		[ ! -e "$VDPA/devices/net$n/driver" ] || echo "net$n" >"$VDPA/devices/net$n/driver/unbind"
+		to_bus "net$n" virtio_vdpa
+		wait_for 30 netdev "$(vf "$n")"
+		container "box$n" "$(netdev "$(vf "$n")")" "10.0.1.$n/24"
+	done
+	show "ip netns exec box2 ping -c 3 -i 0.5 -W 10 10.0.1.3"
+	show "ip netns exec box3 iperf3 --server --one-off --daemon; sleep 2; ip netns exec box2 iperf3 --client 10.0.1.3 --time 3 --interval 0 --format m"
+
+	say "A virtual machine on VF 0 through vhost-vdpa; its neighbour is a container on VF 1"
+	for n in 0 1; do
+		[ ! -e "$VDPA/devices/net$n/driver" ] || echo "net$n" >"$VDPA/devices/net$n/driver/unbind"
+	done
+	to_bus net0 vhost_vdpa
+	to_bus net1 virtio_vdpa
+	wait_for 30 vhost_node net0
+	wait_for 30 netdev "$(vf 1)"
+	container box1 "$(netdev "$(vf 1)")" 10.0.0.1/24
+	show "ls -l $(vhost_node net0)"
+	echo "\$ qemu-system-x86_64 … -netdev vhost-vdpa,id=net,vhostdev=$(vhost_node net0) -device virtio-net-pci,netdev=net &"
+	guest_start guest "$(vhost_node net0)" 10.0.0.2/24
+	watch_guest_boot guest
+	echo "guest# ip address show eth0; ping -c 3 10.0.0.1"
+	guest_run guest 120 "ip address show eth0; ping -c 3 -W 20 10.0.0.1" || exit 1
+	show "ip netns exec box1 ping -c 3 -i 0.5 -W 10 10.0.0.2"
+
+	say "What went through, as the driver counted it"
+	show "vdpa dev vstats show net0 qidx 0"
+	show "vdpa dev vstats show net0 qidx 1"
+	show "grep -i vdpa /proc/interrupts | head -n 6"
+
+	say "And all of it goes away again"
+	guest_stop guest
+	for n in 0 1 2 3; do
+		show "vdpa dev del net$n"
+	done
+	show "echo 0 >$PCI/$pf/sriov_numvfs"
+	show "rmmod vf_vdpa"
+	printf '\nThat was vf_vdpa. `make check` runs the tests, `make shell` gives you this machine.\n'
+}
