@@ -133,7 +133,7 @@ case_vhost_without_mq() {
 case_vhost_abuse() {
 	queued_pair vhost
 	local group
-	for group in sizes indices order live; do
+	for group in sizes indices doorbells order live; do
 		client abuse "$NODE_A" --peer "$NODE_B" --only $group
 	done
 	client fuzz "$NODE_A" --peer "$NODE_B" --seed 11 --count 3000

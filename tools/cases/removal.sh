@@ -339,7 +339,53 @@ case_flr_under_virtio_traffic() {
 	they_ping
 }
 
-# The machine shuts a function down before it stops: it must be quiet then.
+# A reset nobody announces: not even the kernel knows of it.
+raw_flr() {
+	# Bit 15 of Device Control in the PCI Express capability.
+	setpci -s "$A" CAP_EXP+8.w=8000:8000
+	sleep 1
+}
+
+# The next reset, which opening the device brings, mends what was lost.
+# drivers: vf_vdpa
+# limit: 240
+case_raw_flr_is_mended() {
+	modprobe vhost_vdpa
+	pair 0
+	run_ok raw_flr
+	add_pair
+	run_ok raw_flr
+	they_transfer
+	run_ok raw_flr
+	run_ok "$CLIENT" transfer "$NODE_A" "$NODE_B" --count 100
+	client_until "holding live" /tmp/hold.log hold "$NODE_A" --live
+	run_ok raw_flr
+	kill -KILL "$CLIENT_PID"
+	wait "$CLIENT_PID" 2>/dev/null
+	run_ok "$CLIENT" transfer "$NODE_A" "$NODE_B" --count 100
+	client_until "traffic flows" /tmp/traffic.log traffic "$NODE_A" "$NODE_B" --seconds 8
+	run_ok raw_flr
+	ends_well "$CLIENT_PID" "the program with the traffic ends" /tmp/traffic.log
+	run_ok "$CLIENT" transfer "$NODE_A" "$NODE_B" --count 100
+}
+
+# drivers: vf_vdpa
+# limit: 180
+case_raw_flr_then_flr() {
+	vhost_pair 0
+	can_flr
+	run_ok raw_flr
+	run_ok flr
+	run_ok "$CLIENT" transfer "$NODE_A" "$NODE_B" --count 100
+	client_until "holding live" /tmp/hold.log hold "$NODE_A" --live
+	run_ok raw_flr
+	run_ok flr
+	kill -KILL "$CLIENT_PID"
+	wait "$CLIENT_PID" 2>/dev/null
+	run_ok "$CLIENT" transfer "$NODE_A" "$NODE_B" --count 100
+}
+
+# Removed while it waits for its consumer's reset.
 # drivers: vf_vdpa
 # limit: 120
 case_removed_while_flr_is_pending() {

@@ -97,6 +97,12 @@ case_bad_mappings() {
 	abuse table
 }
 
+# Which mappings are refused, and that one made early leads to the same page later.
+# limit: 120
+case_doorbell_mappings() {
+	abuse doorbells
+}
+
 # limit: 120
 case_bad_order() {
 	abuse order

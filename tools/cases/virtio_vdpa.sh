@@ -43,8 +43,7 @@ stream() { # stream OPTION
 case_rebind_cycles() {
 	modprobe vhost_vdpa
 	virtio_pair 0
-	local n
-	for n in 1 2 3 4; do
+	for _ in 1 2 3 4; do
 		containers
 		they_ping
 		no_containers

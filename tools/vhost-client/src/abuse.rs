@@ -6,6 +6,7 @@
 //! the device works afterwards.
 
 mod closing;
+mod doorbells;
 mod live;
 mod negotiation;
 mod queues;
@@ -28,7 +29,7 @@ const SHORT: u32 = 100;
 type Group = fn(&mut Report, &Proof) -> Result<()>;
 
 /// The groups, in the order they run.
-const GROUPS: [(&str, Group); 10] = [
+const GROUPS: [(&str, Group); 12] = [
     ("features", negotiation::features),
     ("status", negotiation::status),
     ("sizes", queues::sizes),
@@ -36,6 +37,8 @@ const GROUPS: [(&str, Group); 10] = [
     ("indices", queues::indices),
     ("config", space::run),
     ("table", table::run),
+    ("doorbells", doorbells::run),
+    ("batch", table::batch),
     ("order", queues::order),
     ("live", live::run),
     ("closing", closing::run),

@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The translation table and the doorbell mappings.
+//! The translation table.
 
 use anyhow::Result;
 use nix::errno::Errno;
-use nix::sys::mman::{MapFlags, ProtFlags};
 
-use super::{claimed, refused};
+use super::{claimed, refused, works_again};
 use crate::command::Proof;
 use crate::device::Device;
-use crate::doorbell::Page;
+use crate::frame;
 use crate::ktap::Report;
 use crate::memory;
+use crate::port::{Port, Setup};
 
 const UPDATE: u8 = 2;
 const INVALIDATE: u8 = 3;
@@ -116,33 +116,55 @@ pub fn run(report: &mut Report, proof: &Proof) -> Result<()> {
             .map_err(|error| error.context(format!("mapping again, round {round}")))?;
     }
     report.ok("memory is mapped and taken away 50 times");
-    doorbells(report, &device)
+    Ok(())
 }
 
-fn doorbells(report: &mut Report, device: &Device) -> Result<()> {
-    let (write, read) = (ProtFlags::PROT_WRITE, ProtFlags::PROT_READ);
-    let (shared, private) = (MapFlags::MAP_SHARED, MapFlags::MAP_PRIVATE);
-    let beyond = u16::try_from(device.queue_count()?)?;
-    let invalid = [Errno::EINVAL];
-    refused(report, device, "a private doorbell", &invalid, || {
-        Page::map_with(device, 0, 1, write, private).map(drop)
-    })?;
-    refused(report, device, "a readable doorbell", &invalid, || {
-        Page::map_with(device, 0, 1, read | write, shared).map(drop)
-    })?;
-    refused(report, device, "a doorbell of two pages", &invalid, || {
-        Page::map_with(device, 0, 2, write, shared).map(drop)
-    })?;
-    for index in [beyond, u16::MAX] {
-        // 524 is the kernel's own ENOTSUPP, which user space has no name for.
-        let errors = [Errno::EINVAL, Errno::UnknownErrno];
-        refused(
-            report,
-            device,
-            &format!("the doorbell of queue {index}"),
-            &errors,
-            || Page::map_with(device, index, 1, write, shared).map(drop),
-        )?;
+/// A table that is taken away in one batch while the device works. Until the batch ends, a device
+/// in software must neither lose the pages nor hold the batch up.
+///
+/// Hardware loses its memory at once, and the IOMMU reports that: see `unmapped`.
+pub fn batch(report: &mut Report, proof: &Proof) -> Result<()> {
+    if !proof.loopback {
+        report.note("only for a device in software");
+        return Ok(());
     }
+    let mut device = claimed(proof)?;
+    let (begin, end) = (
+        message(VERSION_2, 5, 0, 0, 0),
+        message(VERSION_2, 6, 0, 0, 0),
+    );
+    let all = message(VERSION_2, INVALIDATE, memory::BASE, memory::SIZE, 0);
+    for round in 1..=5 {
+        let mut port = Port::start(device, Setup::default())?;
+        let source = port.address;
+        for number in 0..32 {
+            let tag = frame::Tag {
+                run: 0,
+                flow: 0,
+                number,
+            };
+            port.send(0, &frame::build(tag, source, source, 0))?;
+        }
+        write(&port.device, &begin)?;
+        write(&port.device, &all)?;
+        for pair in &mut port.pairs {
+            pair.transmit.publish()?;
+            pair.transmit.ring_doorbell()?;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        write(&port.device, &end)?;
+        for pair in &port.pairs {
+            pair.transmit.ring_doorbell()?;
+            pair.receive.ring_doorbell()?;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        let Some(stopped) = report.step(format!("round {round}: a reset is enough"), port.stop())
+        else {
+            return Ok(());
+        };
+        stopped.map(memory::BASE, memory::SIZE)?;
+        device = stopped;
+    }
+    report.step("the device comes up again", works_again(device, proof));
     Ok(())
 }
