@@ -189,6 +189,11 @@ pub struct Addresses {
 }
 
 impl Addresses {
+    /// Checks what can be checked before the size of the queue is known: areas only grow with it.
+    pub fn check(&self, kind: RingKind) -> Result<(), QueueError> {
+        self.validate(Size(1), kind)
+    }
+
     /// Checks that the areas of a queue of `size` are aligned and that none of them wraps around the
     /// end of the address space. Whether they are mapped is for the IOMMU to say.
     pub fn validate(&self, size: Size, kind: RingKind) -> Result<(), QueueError> {

@@ -24,8 +24,7 @@ use virtio::{
     notify,
     queue::{
         Addresses,
-        RingKind,
-        Size, //
+        RingKind, //
     },
     status::Status, //
 };
@@ -61,10 +60,7 @@ impl Operations for VfDevice {
             device,
         };
 
-        // Areas grow with the size, which may come later: one entry shows what is misaligned.
-        Size::new(1, 1, kind)
-            .and_then(|size| addresses.validate(size, kind))
-            .map_err(|_| EINVAL)?;
+        addresses.check(kind).map_err(|_| EINVAL)?;
         control.queue(vq).ok_or(EINVAL)?.addresses = Some(addresses);
         Ok(())
     }

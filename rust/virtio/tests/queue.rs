@@ -302,3 +302,23 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn addresses_are_checked_before_the_size_is_known() {
+    let good = Addresses {
+        desc: 0x1000,
+        driver: 0x2002,
+        device: 0x3004,
+    };
+    assert_eq!(good.check(RingKind::Split), Ok(()));
+    // Packed rings have event suppression structures of 4 bytes.
+    assert!(good.check(RingKind::Packed).is_err());
+    for bad in [
+        Addresses { desc: 8, ..good },
+        Addresses { driver: 1, ..good },
+        Addresses { device: 2, ..good },
+        Addresses { desc: !15, ..good },
+    ] {
+        assert!(bad.check(RingKind::Split).is_err(), "{bad:?}");
+    }
+}

@@ -36,7 +36,10 @@ use virtio::{
     },
     net,
     policy,
-    queue::Addresses,
+    queue::{
+        Addresses,
+        RingKind, //
+    },
     status::{
         self,
         Status, //
@@ -111,12 +114,14 @@ impl Operations for LoopbackDevice {
 
     fn set_vq_address(cx: Cx<'_, '_>, vq: u16, desc: u64, driver: u64, device: u64) -> Result {
         let mut control = cx.data().port().control.lock();
-
-        control.queue(vq).ok_or(EINVAL)?.addresses = Some(Addresses {
+        let addresses = Addresses {
             desc,
             driver,
             device,
-        });
+        };
+
+        addresses.check(RingKind::Split).map_err(|_| EINVAL)?;
+        control.queue(vq).ok_or(EINVAL)?.addresses = Some(addresses);
         Ok(())
     }
 
