@@ -93,8 +93,7 @@ case_second_add_is_busy() {
 	client_until "holding live" /tmp/hold.log hold "$NODE_A" --live
 	run_fails "busy" vdpa_add "$A" c
 	run_fails "busy" vdpa_add "$A" c device_features "$(hex $LEAST)"
-	kill -KILL "$CLIENT_PID"
-	wait "$CLIENT_PID" 2>/dev/null
+	client_kill
 	run_ok "$CLIENT" transfer "$NODE_A" "$NODE_B" --count 100
 	run_ok vdpa dev del a
 	run_ok vdpa_add "$A" c
@@ -255,8 +254,7 @@ case_vstats_count() {
 	done
 	eq "$(vdpa -j dev vstats show a qidx 0 | jq '.vstats.a.kicks > 0')" true "the receive queue was kicked"
 	run_fails "" vdpa dev vstats show a qidx 77
-	kill -KILL "$CLIENT_PID"
-	wait "$CLIENT_PID" 2>/dev/null
+	client_kill
 }
 
 grows() { # grows COUNTER QUEUE: from /tmp/before to /tmp/after
@@ -281,8 +279,7 @@ case_debugfs_tells_the_state() {
 	match "$text" '*DRIVER_OK*' "the status is told"
 	match "$text" '*VERSION_1*' "the features are told by name"
 	match "$text" '*256*' "the size of a queue is told"
-	kill -KILL "$CLIENT_PID"
-	wait "$CLIENT_PID" 2>/dev/null
+	client_kill
 	wait_for "$SOON" no_driver_ok "$file"
 	case $(cat "$file") in
 	*DRIVER_OK*) fail "the state follows the reset" "$(cat "$file")" ;;
@@ -307,8 +304,7 @@ case_interrupts_have_names() {
 	for name in config vq0 vq1 vq2; do
 		eq "$(grep -c "vf_vdpa-$A-$name\$" /proc/interrupts)" 1 "the interrupt of $name has a line"
 	done
-	kill -KILL "$CLIENT_PID"
-	wait "$CLIENT_PID" 2>/dev/null
+	client_kill
 	unbind_driver "$A"
 	eq "$(grep -c "vf_vdpa-$A" /proc/interrupts)" 0 "the lines go with the driver"
 }

@@ -209,8 +209,7 @@ case_unplug_while_live() {
 	# The function itself stays until the file is closed.
 	sleep 2
 	run_ok test -e "$PCI/$A"
-	kill -KILL "$CLIENT_PID"
-	wait "$CLIENT_PID" 2>/dev/null
+	client_kill
 	unplugged_and_back
 }
 
@@ -295,8 +294,7 @@ case_flr_while_live_then_closed() {
 	for n in 1 2 3; do
 		client_until "holding live" /tmp/hold.log hold "$NODE_A" --live
 		run_ok flr
-		kill -KILL "$CLIENT_PID"
-		wait "$CLIENT_PID" 2>/dev/null
+		client_kill
 		run_ok "$CLIENT" transfer "$NODE_A" "$NODE_B" --count 100
 	done
 }
@@ -360,8 +358,7 @@ case_raw_flr_is_mended() {
 	run_ok "$CLIENT" transfer "$NODE_A" "$NODE_B" --count 100
 	client_until "holding live" /tmp/hold.log hold "$NODE_A" --live
 	run_ok raw_flr
-	kill -KILL "$CLIENT_PID"
-	wait "$CLIENT_PID" 2>/dev/null
+	client_kill
 	run_ok "$CLIENT" transfer "$NODE_A" "$NODE_B" --count 100
 	client_until "traffic flows" /tmp/traffic.log traffic "$NODE_A" "$NODE_B" --seconds 8
 	run_ok raw_flr
@@ -380,8 +377,7 @@ case_raw_flr_then_flr() {
 	client_until "holding live" /tmp/hold.log hold "$NODE_A" --live
 	run_ok raw_flr
 	run_ok flr
-	kill -KILL "$CLIENT_PID"
-	wait "$CLIENT_PID" 2>/dev/null
+	client_kill
 	run_ok "$CLIENT" transfer "$NODE_A" "$NODE_B" --count 100
 }
 
@@ -396,8 +392,7 @@ case_removed_while_flr_is_pending() {
 	go_unbind >/tmp/go.log 2>&1 &
 	local going=$!
 	sleep 1
-	kill -KILL "$CLIENT_PID"
-	wait "$CLIENT_PID" 2>/dev/null
+	client_kill
 	ends_well $going "the removal ends" /tmp/go.log
 	again
 }

@@ -128,6 +128,13 @@ client_until() {
 	wait_for "$LATER" grep -q "$line" "$log" || die "the client says \"$line\"" "$(tail "$log")"
 }
 
+# client_kill: ends the client that client_until started, in the hard way
+client_kill() {
+	kill -KILL "$CLIENT_PID" 2>/dev/null
+	wait "$CLIENT_PID" 2>/dev/null
+	return 0
+}
+
 ended() { # ended PID
 	! kill -0 "$1" 2>/dev/null
 }

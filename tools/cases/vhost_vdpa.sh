@@ -143,8 +143,7 @@ case_owner_is_killed() {
 	for _ in 1 2 3; do
 		client_until "traffic flows" /tmp/traffic.log traffic "$NODE_A" "$NODE_B" --seconds 300
 		sleep 1
-		kill -KILL "$CLIENT_PID"
-		wait "$CLIENT_PID" 2>/dev/null
+		client_kill
 		run_ok "$CLIENT" transfer "$NODE_A" "$NODE_B" --count 200
 	done
 }
