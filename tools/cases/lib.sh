@@ -140,6 +140,7 @@ pf_is_ready() { # its driver has set DRIVER_OK, which creating VFs needs
 	[ "$(basename "$(readlink "$PCI/$1/driver")")" = virtio-pci ] && ls -d "$PCI/$1"/virtio*/net/*
 }
 
+# shellcheck disable=SC2120 # the module is optional
 load() { # load [MODULE]: inserts one of /lab/modules and what it depends on
 	local module=${1:-$DRIVER} needs
 	[ ! -d "/sys/module/$module" ] || return 0

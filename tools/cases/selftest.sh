@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
 # Cases that fail in every way on purpose: `tools/bootstrap selftest` runs them
 # and tests that the lab notices. `make check` leaves them out.
 

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
 # The machine itself: every later group relies on what is tested here.
 
 case_machine() {

@@ -18,31 +18,21 @@ const CONFIG: &str = include_str!("../guest.config");
 /// First program of the guest.
 const INIT: &str = include_str!("../guest.init");
 
-/// Image and initramfs of the guest.
-pub struct Guest {
-    /// The kernel.
-    pub image: PathBuf,
-    /// The initramfs.
-    pub initramfs: PathBuf,
-}
-
-fn key(cx: &Context) -> Result<String> {
-    Ok(Key::default()
-        .add(kernel::key(cx)?)
-        .add(CONFIG)
-        .add(INIT)
-        .name())
-}
-
-/// The guest, from the cache.
-pub fn get(cx: &Context, packages: &Packages) -> Result<Guest> {
+/// The guest's kernel, from the cache.
+pub fn kernel(cx: &Context, packages: &Packages) -> Result<PathBuf> {
+    let key = Key::default().add(kernel::key(cx)?).add(CONFIG).name();
     let dir = cx
         .cache
-        .entry("guest", &key(cx)?, |dir| build(cx, packages, dir))?;
-    Ok(Guest {
-        image: dir.join("bzImage"),
-        initramfs: dir.join("initramfs"),
-    })
+        .entry("guest", &key, |dir| build(cx, packages, dir))?;
+    Ok(dir.join("bzImage"))
+}
+
+/// The guest's initramfs.
+pub fn initramfs() -> Result<Vec<u8>> {
+    let mut archive = Archive::new();
+    archive.busybox()?;
+    archive.file("init", 0o755, INIT.as_bytes());
+    Ok(archive.finish())
 }
 
 fn build(cx: &Context, packages: &Packages, dir: &Path) -> Result<()> {
@@ -80,10 +70,5 @@ fn build(cx: &Context, packages: &Packages, dir: &Path) -> Result<()> {
     fs::copy(source.join("arch/x86/boot/bzImage"), dir.join("bzImage"))
         .context("the guest's kernel")?;
     fs::remove_dir_all(&source)?;
-
-    let mut archive = Archive::new();
-    archive.busybox()?;
-    archive.file("init", 0o755, INIT.as_bytes());
-    fs::write(dir.join("initramfs"), archive.finish())?;
     Ok(())
 }

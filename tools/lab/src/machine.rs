@@ -44,11 +44,10 @@ impl Machine {
         } else {
             Vec::new()
         };
-        let guest = if wanted.guest {
-            Some(guest::get(cx, &packages)?)
-        } else {
-            None
-        };
+        let guest = wanted
+            .guest
+            .then(|| guest::kernel(cx, &packages))
+            .transpose()?;
 
         let lock = turn(cx)?;
         let logs = new_run(cx)?;
@@ -63,8 +62,8 @@ impl Machine {
             copy(&from, &share.join(to))?;
         }
         if let Some(guest) = guest {
-            copy(&guest.image, &share.join("guest/bzImage"))?;
-            copy(&guest.initramfs, &share.join("guest/initramfs"))?;
+            copy(&guest, &share.join("guest/bzImage"))?;
+            fs::write(share.join("guest/initramfs"), guest::initramfs()?)?;
         }
         Ok(Self {
             parts: Parts {
