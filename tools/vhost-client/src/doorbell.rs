@@ -53,11 +53,6 @@ impl Page {
         })
     }
 
-    /// Where the page is in this process.
-    pub fn address(&self) -> usize {
-        self.start.as_ptr().addr()
-    }
-
     /// Writes the queue's index to the register.
     pub fn ring(&self, index: u16) {
         // SAFETY: The page is mapped writable for as long as `self` lives, and 16 bits at its

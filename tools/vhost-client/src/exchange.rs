@@ -14,8 +14,8 @@ use crate::wait::{self, PATIENCE};
 /// Frames of one direction that may be on their way: less than a receive queue holds, so that a
 /// lost frame is a fault and not an overrun.
 const WINDOW: u32 = 64;
-/// Flows per queue pair.
-const FLOWS: u16 = 4;
+/// Flows per queue pair: enough for a switch that spreads them by chance to use every queue.
+const FLOWS: u16 = 16;
 
 /// One direction.
 #[derive(Clone, Copy, Debug)]

@@ -13,11 +13,12 @@ use vmm_sys_util::eventfd::EventFd;
 
 use crate::abuse::works_again;
 use crate::command::Proof;
-use crate::device::{Device, status};
+use crate::device::{Device, feature, status};
 use crate::doorbell::Page;
 use crate::ioctl::{self, Argument};
 use crate::ktap::Report;
 use crate::memory;
+use crate::ring;
 
 /// Device and events, and the source of chance.
 struct Fuzzer {
@@ -83,8 +84,31 @@ impl Fuzzer {
         }
     }
 
+    /// Brings two queues up as a driver would: chance alone rarely gets that far.
+    fn bring_up(&mut self) -> Result<()> {
+        let none = feature::MQ | feature::CTRL_VQ | feature::RING_PACKED;
+        let features = crate::abuse::LEAST | (self.random.u64(..) & self.offered & !none);
+        self.device.negotiate(features)?;
+        self.device.memory.clear()?;
+        for index in 0..2 {
+            let ring = ring::new(&self.device.memory, 64, false, false)?;
+            self.device.set_queue(index, 64, ring.areas(), false)?;
+            if let Some(call) = self.random.choice(&self.calls) {
+                self.device.set_call(index, call)?;
+            }
+            if let Some(kick) = self.random.choice(&self.kicks) {
+                self.device.set_kick(index, kick)?;
+            }
+            self.device.enable(index, true)?;
+        }
+        self.device.add_status(status::DRIVER_OK)
+    }
+
     /// One request; whether it is refused does not matter here.
     fn step(&mut self) -> String {
+        if self.random.u8(..60) == 0 {
+            return format!("bring up: {:?}", self.bring_up());
+        }
         let queue = self.queue();
         let (request, mut argument) = match self.random.u8(..22) {
             0 | 1 => {
