@@ -275,35 +275,47 @@ guest_is_ready() {
 	[ "$(grep -c '^guest: ready' "/tmp/$1.log")" -ge "$2" ]
 }
 
-guest_type() { # guest_type NAME COMMAND: types it at the guest's console
+# guest_type NAME COMMAND: types it at the guest's console, for commands that do
+# not come back. It stays until the console has echoed the line.
+guest_type() {
 	python3 - "/tmp/$1.sock" "$2" <<-'PYTHON'
 		import socket, sys
 		console = socket.socket(socket.AF_UNIX)
 		console.connect(sys.argv[1])
+		console.settimeout(60)
 		console.sendall(sys.argv[2].encode() + b"\n")
-		console.close()
+		text = b""
+		while sys.argv[2].encode() not in text.replace(b"\r", b""):
+		    text += console.recv(4096)
 	PYTHON
 }
 
-# guest_run NAME SECONDS COMMAND: runs it in the guest; prints its output and
-# has its status.
+# guest_run NAME SECONDS COMMAND: types it at the guest's console; prints its
+# output and has its status. One connection from typing to answer: the emulator
+# forgets what was typed when the other end has gone.
 guest_run() {
-	local name=$1 seconds=$2 token="done-$RANDOM$RANDOM" status
-	local from
-	from=$(stat -c %s "/tmp/$name.log")
-	# The token is typed in two pieces, so that the echo is not taken for it.
-	guest_type "$name" "$3; s=\$?; echo; echo ${token%%-*}\"\"-${token#*-} \$s"
-	wait_for "$seconds" guest_said "$name" "$from" "$token" || {
-		echo "the guest did not answer within $seconds s"
-		return 124
-	}
-	tail -c "+$((from + 1))" "/tmp/$name.log" | tr -d '\r' | sed "/^$token /,\$d" | tail -n +2
-	status=$(tail -c "+$((from + 1))" "/tmp/$name.log" | tr -d '\r' | sed -n "s/^$token //p" | head -n 1)
-	return "$status"
-}
-
-guest_said() {
-	tail -c "+$(($2 + 1))" "/tmp/$1.log" | grep -q "^$3 "
+	python3 - "/tmp/$1.sock" "$(($2 * ${VF_VDPA_SLOW:-1}))" "$3" <<-'PYTHON'
+		import re, socket, sys, time
+		path, seconds, command = sys.argv[1], float(sys.argv[2]), sys.argv[3]
+		end = time.monotonic() + seconds
+		console = socket.socket(socket.AF_UNIX)
+		console.connect(path)
+		# Each mark is typed in two pieces, so that its echo is not taken for it.
+		console.sendall(f'echo "be""gin"; {command}; s=$?; echo; echo "e""nd" $s\n'.encode())
+		text = ""
+		while time.monotonic() < end:
+		    console.settimeout(max(end - time.monotonic(), 0.1))
+		    try:
+		        text += console.recv(4096).decode(errors="replace").replace("\r", "")
+		    except TimeoutError:
+		        break
+		    done = re.search(r"^begin\n(.*?)\n?^end (\d+)$", text, re.S | re.M)
+		    if done:
+		        print(done[1].rstrip())
+		        sys.exit(int(done[2]))
+		print(f"the guest did not answer within {seconds:.0f} s; its console shows: {text[-300:]}")
+		sys.exit(124)
+	PYTHON
 }
 
 guest_stop() { # guest_stop NAME [SIGNAL]

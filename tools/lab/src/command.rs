@@ -34,6 +34,8 @@ pub enum Command {
     Kernel,
     /// Build the documentation of the modules' crates
     Doc,
+    /// Write rust-project.json for editors
+    RustAnalyzer,
     /// Run the cases with both drivers and write the table of differences
     Compare(Compare),
     /// Test the lab itself: cases that fail, hang and crash on purpose
@@ -119,6 +121,10 @@ impl Command {
                 println!("{}", dir.display());
                 true
             }),
+            Self::RustAnalyzer => {
+                let tree = kernel::tree(&cx, &Packages::get(&cx)?)?;
+                module::rust_analyzer(&cx, &tree).map(|()| true)
+            }
             Self::Compare(options) => compare::run(&cx, &options.out, &options.cases),
             Self::Selftest => selftest::run(&cx),
             Self::CleanCache => cx.cache.clean().map(|()| true),
@@ -154,6 +160,15 @@ impl Check {
                 .for_each(|id| println!("{id}"));
             return Ok(true);
         }
+        let json = self.json.as_ref().map(|path| cx.top.join(path));
+        if let Some(path) = &json {
+            // Nothing else of the host is visible from the sysroot.
+            anyhow::ensure!(
+                path.starts_with(&cx.top),
+                "{} is outside the checkout: give a path inside it",
+                path.display()
+            );
+        }
         let mut report = Report::default();
         check::run(cx, &selection, &mut report);
         let selected: Vec<&Case> = cases
@@ -161,8 +176,8 @@ impl Check {
             .filter(|case| selection.has(&case.id()))
             .collect();
         let done = in_machine(cx, self, &selection, &selected, &mut report);
-        if let Some(path) = &self.json {
-            report.write_json(&cx.top.join(path))?;
+        if let Some(path) = &json {
+            report.write_json(path)?;
         }
         if let Err(error) = done {
             println!("{}", report.sum());

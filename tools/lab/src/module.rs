@@ -108,6 +108,19 @@ pub fn doc(cx: &Context, tree: &Path) -> Result<PathBuf> {
     Ok(kbuild(cx, tree, "doc", "building the documentation", &["DOC=y"])?.join("doc"))
 }
 
+/// Writes `rust-project.json` into the checkout, the one thing that belongs there: editors look for it.
+pub fn rust_analyzer(cx: &Context, tree: &Path) -> Result<()> {
+    let mut make = cx.kernel_make(tree)?;
+    make.arg(format!("M={}", cx.top.display()))
+        .arg("rust-analyzer");
+    step::run(
+        "writing rust-project.json",
+        &cx.cache.log("rust-analyzer"),
+        &mut make,
+    )
+    .map(drop)
+}
+
 /// What `modinfo` must say about each module.
 pub fn check_info(cx: &Context, tree: &Path, stock: &Path) -> Result<Vec<String>> {
     let mut wrong = Vec::new();
