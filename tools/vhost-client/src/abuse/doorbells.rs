@@ -63,7 +63,15 @@ fn survives(report: &mut Report, device: &Device) -> Result<()> {
         };
         // Least: no control queue, whose index then means nothing.
         device.negotiate(LEAST)?;
-        let before = first_word()?;
+        let before = match first_word() {
+            Ok(word) => word,
+            Err(error) => {
+                // A locked-down kernel; the page is touched nevertheless.
+                page.ring(TRACE);
+                report.skip(what, format!("{error:#}"));
+                continue;
+            }
+        };
         page.ring(TRACE);
         let after = first_word()?;
         report.check(
@@ -80,6 +88,6 @@ fn first_word() -> Result<u16> {
     let mut word = [0; 2];
     File::open("/dev/mem")
         .and_then(|memory| memory.read_exact_at(&mut word, 0))
-        .context("cannot read /dev/mem: run as root")?;
+        .context("cannot read /dev/mem")?;
     Ok(u16::from_le_bytes(word))
 }
