@@ -24,7 +24,7 @@ kdir:
 ifeq ($(HAVE_RUST),)
 	@echo "$(KDIR) cannot build Rust modules: it lacks rust/libkernel.rmeta or include/generated/rustc_cfg." >&2
 	@echo "Install your distribution's Rust metadata for the kernel (Ubuntu: linux-lib-rust-*; Arch: linux-headers), or" >&2
-	@echo "build with 'make KDIR=\$$(sudo tools/bootstrap kernel)' for Debian's backports kernel. 'make check' and 'make demo' need neither." >&2
+	@echo 'on Debian 13 with rustc and bindgen: make KDIR=$$(sudo tools/bootstrap kernel). "make check" and "make demo" need neither.' >&2
 	@exit 1
 endif
 
