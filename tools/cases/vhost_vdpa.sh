@@ -26,7 +26,7 @@ case_transfer_with_small_queues() {
 
 # limit: 120
 case_transfer_with_packed_rings() {
-	vhost_pair 0
+	vhost_pair 2
 	case $(info "$NODE_A" feature_bits) in
 	*,34,* | *,34]) ;;
 	*) skip "the functions have no packed rings" ;;

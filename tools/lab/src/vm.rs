@@ -23,9 +23,13 @@ const PAIRS: u32 = 4;
 /// Time a boot may take; it takes about 10 s on an idle machine.
 const BOOT: Duration = Duration::from_secs(240);
 /// The kernel's command line.
-const CMDLINE: &str = "console=ttyS0 loglevel=7 intel_iommu=on vhost.max_iotlb_entries=65536 \
+const CMDLINE: &str = "console=ttyS0 loglevel=7 intel_iommu=on vhost_vdpa.max_iotlb_entries=65536 \
     rcupdate.rcu_cpu_stall_timeout=300 watchdog_thresh=60 hung_task_timeout_secs=240 \
     oops=panic panic=-1 printk.devkmsg=on net.ifnames=0";
+
+/// The file behind the disk, below the sockets, and its length in bytes.
+const DISK: &str = "disk";
+const DISK_LEN: u64 = 16 << 20;
 
 /// What can be unplugged: a plain virtio-net function that no other case needs.
 const PLUGGABLE: [Pluggable; 1] = [Pluggable {
@@ -75,6 +79,7 @@ impl Vm {
         std::fs::create_dir_all(&sockets)?;
         let agent = UnixListener::bind(sockets.join("agent"))?;
         let control = UnixListener::bind(sockets.join("control"))?;
+        std::fs::File::create(sockets.join(DISK))?.set_len(DISK_LEN)?;
         let queued = multiqueue_works();
         let mut command = emulator(parts, &sockets, console.path(), queued);
         let output = File::create(&log)?;
@@ -268,7 +273,8 @@ fn emulator(parts: &Parts, sockets: &Path, console: &Path, queued: bool) -> Comm
     command
 }
 
-/// The functions under test: four VFs in two pairs, a function that can be unplugged, a disk.
+/// The functions under test: four VFs in two pairs, a function that can be unplugged, a
+/// disk, and two that are to be refused.
 fn functions(command: &mut Command, sockets: &Path, queued: bool) {
     let socket = |name: &str| sockets.join(name).to_string_lossy().replace(',', ",,");
     let mut wire = |id: &str, peer: &str| {
@@ -301,9 +307,9 @@ fn functions(command: &mut Command, sockets: &Path, queued: bool) {
     let common = "iommu_platform=on,ats=on,romfile=";
     for vf in 0..4 {
         let more = if vf < 2 {
-            ",host_mtu=9000"
+            ",host_mtu=9000".to_owned()
         } else {
-            queues.as_str()
+            format!(",packed=on{queues}")
         };
         let text = format!(
             "virtio-net-pci,id=vf{vf},bus=vfport,addr=0x0.0x{},netdev=vf{vf},sriov-pf=pf,page-per-vq=on,mac=52:54:00:00:00:0{},{common}{more}",
@@ -342,7 +348,10 @@ fn functions(command: &mut Command, sockets: &Path, queued: bool) {
     command
         .args([
             "-blockdev",
-            "driver=null-co,node-name=disk,size=16777216,read-zeroes=on",
+            &format!(
+                "driver=raw,node-name=disk,file.driver=file,file.filename={}",
+                socket(DISK)
+            ),
         ])
         .args([
             "-device",
@@ -351,5 +360,15 @@ fn functions(command: &mut Command, sockets: &Path, queued: bool) {
         .args([
             "-device",
             "virtio-blk-pci,id=disk,bus=diskport,drive=disk,iommu_platform=on,ats=on,serial=vf-lab",
+        ])
+        // Functions that a driver has to refuse: without virtio 1.0, and without MSI-X.
+        .args(["-object", "rng-builtin,id=entropy"])
+        .args([
+            "-device",
+            "virtio-rng-pci,rng=entropy,disable-modern=on,disable-legacy=off",
+        ])
+        .args([
+            "-device",
+            "virtio-rng-pci,rng=entropy,disable-legacy=on,iommu_platform=on,vectors=0",
         ]);
 }
