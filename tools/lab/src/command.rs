@@ -89,6 +89,9 @@ pub struct Compare {
     /// File for the table
     #[arg(long, default_value = "Documentation/comparison.md")]
     out: PathBuf,
+    /// Take the results from two files that `check --json` wrote, ours first, and run nothing
+    #[arg(long, num_args = 2, value_names = ["OURS", "THEIRS"], conflicts_with = "cases")]
+    results: Vec<PathBuf>,
     /// Cases, as for `check`
     #[arg(value_name = "CASE")]
     cases: Vec<String>,
@@ -125,7 +128,10 @@ impl Command {
                 let tree = kernel::tree(&cx, &Packages::get(&cx)?)?;
                 module::rust_analyzer(&cx, &tree).map(|()| true)
             }
-            Self::Compare(options) => compare::run(&cx, &options.out, &options.cases),
+            Self::Compare(options) => match options.results.as_slice() {
+                [ours, theirs] => compare::from_results(&cx, &options.out, ours, theirs),
+                _ => compare::run(&cx, &options.out, &options.cases),
+            },
             Self::Selftest => selftest::run(&cx),
             Self::CleanCache => cx.cache.clean().map(|()| true),
         }

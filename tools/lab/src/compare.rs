@@ -48,10 +48,23 @@ pub fn run(cx: &Context, out: &Path, words: &[String]) -> Result<bool> {
         println!("{driver}: {}", report.sum());
         reports.push(report);
     }
-    let release = Packages::get(cx)?.release;
     let [ours, theirs] = reports.as_slice() else {
         unreachable!("one report per driver")
     };
+    write(cx, out, ours, theirs)
+}
+
+/// Writes the table from what two runs of `check` with `--json` have found; paths are relative to the
+/// checkout.
+pub fn from_results(cx: &Context, out: &Path, ours: &Path, theirs: &Path) -> Result<bool> {
+    let ours = Report::read_json(&cx.top.join(ours))?;
+    let theirs = Report::read_json(&cx.top.join(theirs))?;
+
+    write(cx, out, &ours, &theirs)
+}
+
+fn write(cx: &Context, out: &Path, ours: &Report, theirs: &Report) -> Result<bool> {
+    let release = Packages::get(cx)?.release;
     let path = cx.top.join(out);
     fs::write(&path, table(&release, ours, theirs))
         .with_context(|| format!("writing {}", path.display()))?;

@@ -89,6 +89,15 @@ impl Report {
         &self.records
     }
 
+    /// Reads the records that [`Report::write_json`] wrote.
+    pub fn read_json(path: &Path) -> Result<Self> {
+        let context = || format!("reading {}", path.display());
+        let text = fs::read_to_string(path).with_context(context)?;
+        let records = serde_json::from_str(&text).with_context(context)?;
+
+        Ok(Self { records })
+    }
+
     /// Writes the records as JSON.
     pub fn write_json(&self, path: &Path) -> Result<()> {
         let text = serde_json::to_string_pretty(&self.records)?;
@@ -99,6 +108,26 @@ impl Report {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_written_can_be_read() {
+        let file = std::env::temp_dir().join(format!("report-{}.json", std::process::id()));
+        let mut report = Report::default();
+        report.add("a/b", Duration::ZERO, &Verdict::Passed, None);
+        report.add(
+            "a/c",
+            Duration::ZERO,
+            &Verdict::Failed(vec!["x".into()]),
+            None,
+        );
+        report.write_json(&file).unwrap();
+        let read = Report::read_json(&file).unwrap();
+        fs::write(&file, "no JSON").unwrap();
+        assert!(Report::read_json(&file).is_err());
+        fs::remove_file(&file).unwrap();
+        assert_eq!(read.sum(), report.sum());
+        assert_eq!(read.records()[1].details, ["x"]);
+    }
 
     #[test]
     fn a_run_without_cases_is_no_success() {
