@@ -137,9 +137,15 @@ impl<'bound> Enabled<'bound> {
         unsafe { bindings::pci_clear_master(as_raw(self.pdev)) };
     }
 
+    /// Enables bus mastering. The device must have been reset before: it has no addresses then.
+    pub fn set_master(&self) {
+        // SAFETY: The function is valid and enabled.
+        unsafe { bindings::pci_set_master(as_raw(self.pdev)) };
+    }
+
     /// Makes the copy of the configuration space that [`restore`](Self::restore) goes back to.
     ///
-    /// To be called at the end of probe: with bus mastering and interrupts.
+    /// To be called at the end of probe, with interrupts but before bus mastering is enabled.
     pub fn save(&mut self) -> Result {
         // SAFETY: The function is valid and enabled.
         to_result(unsafe { bindings::pci_save_state(as_raw(self.pdev)) })?;
@@ -168,8 +174,8 @@ impl<'bound> Enabled<'bound> {
         result
     }
 
-    /// Gives the configuration space back what was saved: bus mastering and interrupts, for a
-    /// function that was reset behind our back, or was cut off.
+    /// Gives the configuration space back what was saved: the state of interrupts, for a function
+    /// that was reset behind our back, or was cut off. Bus mastering is disabled afterwards.
     ///
     /// # Errors
     ///
@@ -182,26 +188,28 @@ impl<'bound> Enabled<'bound> {
         // SAFETY: As above.
         unsafe { bindings::pci_restore_state(as_raw(self.pdev)) };
 
-        if self.is_master() {
-            Ok(())
-        } else {
-            Err(EIO)
+        if self.command() == u16::MAX {
+            return Err(EIO);
         }
+        Ok(())
+    }
+
+    /// Returns the command register, all ones if it cannot be read.
+    fn command(&self) -> u16 {
+        /// The command register, in bytes from the start of configuration space.
+        const COMMAND: usize = 0x04;
+
+        let config = self.pdev.config_space();
+        config.try_read16(COMMAND).unwrap_or(u16::MAX)
     }
 
     /// Returns whether the configuration space can be read and says that bus mastering is enabled.
     ///
     /// A function that was reset has lost that, together with the state of its interrupts.
     pub fn is_master(&self) -> bool {
-        /// The command register, in bytes from the start of configuration space.
-        const COMMAND: usize = 0x04;
         const BUS_MASTER: u16 = 1 << 2;
 
-        let command = self
-            .pdev
-            .config_space()
-            .try_read16(COMMAND)
-            .unwrap_or(u16::MAX);
+        let command = self.command();
         command != u16::MAX && command & BUS_MASTER != 0
     }
 }

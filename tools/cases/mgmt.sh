@@ -309,6 +309,19 @@ case_interrupts_have_names() {
 	eq "$(grep -c "vf_vdpa-$A" /proc/interrupts)" 0 "the lines go with the driver"
 }
 
+# A function with fewer vectors than queues shares one among them.
+# drivers: vf_vdpa
+case_too_few_vectors_are_shared() {
+	load || die "loading $DRIVER"
+	local bdf name
+	bdf=$(hot_function)
+	bind_driver "$bdf" || die "binding $bdf"
+	for name in config vqs; do
+		eq "$(grep -c "vf_vdpa-$bdf-$name\$" /proc/interrupts)" 1 "the interrupt of $name has a line"
+	done
+	eq "$(grep -c "vf_vdpa-$bdf" /proc/interrupts)" 2 "there are no others"
+}
+
 # 100 times add and delete leave nothing behind.
 # limit: 400
 case_cycles_leak_nothing() {

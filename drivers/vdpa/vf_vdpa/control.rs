@@ -89,6 +89,8 @@ impl VirtQueue {
 pub(crate) struct Control {
     pub(crate) selector: Selector,
     pub(crate) phase: Phase,
+    /// The PCI core has given up recovering from an error, and does nothing more about it.
+    pub(crate) abandoned: bool,
     /// The vDPA device, if there is one.
     pub(crate) profile: Option<Profile>,
     /// The status that the consumer sees.
@@ -108,6 +110,7 @@ impl Control {
         Ok(Self {
             selector,
             phase: Phase::Stopped,
+            abandoned: false,
             profile: None,
             status: Status::RESET,
             accepted: Features::EMPTY,

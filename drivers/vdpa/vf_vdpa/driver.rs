@@ -56,7 +56,12 @@ impl Driver for VfVdpa {
                 ErrorResult::NeedReset
             }
             ChannelState::PermanentFailure => {
-                function.vanish();
+                // Told to all below a port as soon as one of them cannot be helped.
+                if channel_state(function.pdev) == ChannelState::PermanentFailure {
+                    function.vanish();
+                } else {
+                    function.abandon();
+                }
                 ErrorResult::Disconnect
             }
         }

@@ -28,9 +28,11 @@ use kernel::{
 };
 use vdpa::{
     pci::{
+        channel_state,
         config_snapshot,
         memory_bar_len,
         msix_vectors,
+        ChannelState,
         Enabled,
         NUM_BARS, //
     },
@@ -93,6 +95,13 @@ impl<'bound> Function<'bound> {
                 ENODEV
             })?;
 
+            if channel_state(pdev) != ChannelState::Normal {
+                dev_err!(
+                    pdev,
+                    "refused: is cut off by an error, remove it and rescan the bus\n"
+                );
+                return Err(EIO);
+            }
             if msix_vectors(pdev) == 0 {
                 dev_err!(pdev, "refused: has no MSI-X\n");
                 return Err(ENODEV);
@@ -115,9 +124,6 @@ impl<'bound> Function<'bound> {
                 })?;
             let limits = Limits::read(pdev, &transport, &mut selector, id)?;
 
-            // The device was reset: it has no addresses that it could write to.
-            pdev.set_master();
-
             let name = CString::try_from_fmt(fmt!("{}", pdev.as_ref().name()))?;
             let receivers = Receivers::new(limits.nvqs())?;
             let interrupts = Interrupts::new(pdev, &receivers, &name)?;
@@ -128,6 +134,7 @@ impl<'bound> Function<'bound> {
                     error.to_errno()
                 );
             })?;
+            enabled.set_master();
 
             let control = Control::new(selector, limits.nvqs(), limits.config_len)?;
             let shared = Arc::pin_init(

@@ -180,6 +180,8 @@ impl<'bound> Interrupts<'bound> {
 
         // Vectors may be scarce when they are allocated, or not before they are requested.
         for wanted in [exclusive, 2, 1] {
+            // Vectors that are not enough have to go before others can be had.
+            drop(core::mem::replace(&mut result, Err(ENOSPC)));
             result = Self::request(pdev, wanted, receivers, name);
             let enough = result
                 .as_ref()

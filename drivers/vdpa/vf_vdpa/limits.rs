@@ -41,6 +41,9 @@ const MAX_HARDWARE_QUEUES: u16 = 4097;
 /// The features that decide how many queue pairs a network device has.
 const MULTIQUEUE: Features = features::net::MQ.union(features::net::RSS);
 
+/// Features that say what is done with hashes, and that may require one of [`MULTIQUEUE`].
+const HASH: Features = features::net::HASH_REPORT.union(features::net::HASH_TUNNEL);
+
 /// What a function can do at most. Does not change after probe.
 pub(crate) struct Limits {
     /// The kind of virtio device.
@@ -93,7 +96,7 @@ impl Limits {
         let all = offered.union(hidden);
         let queues = read_queues(pdev, transport, selector, all)?;
         let single = if offered.intersects(MULTIQUEUE) {
-            let some = all.difference(MULTIQUEUE);
+            let some = all.difference(MULTIQUEUE).difference(HASH);
             Some(read_queues(pdev, transport, selector, some)?)
         } else {
             None

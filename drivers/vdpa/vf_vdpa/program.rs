@@ -198,7 +198,7 @@ impl Function<'_> {
             self.complain(
                 control,
                 fmt!(
-                    "virtqueue {vq} cannot be stopped before a reset (error {}), only muted",
+                    "virtqueue {vq} cannot be stopped before a reset (error {}), only muted: it goes on",
                     error.to_errno()
                 ),
             );

@@ -45,16 +45,15 @@ impl Function<'_> {
         result
     }
 
-    /// Makes the device stop, by whatever it takes.
+    /// Makes the device stop, by whatever it takes, and lets it reach memory only then.
     ///
     /// # Errors
     ///
     /// As [`reset`](Self::reset): it is cut off from memory then.
     pub(crate) fn quiesce(&self, control: &mut Control) -> Result {
         match channel_state(self.pdev) {
-            ChannelState::Normal => {}
             // The PCI core is about to tell, and to reset it.
-            ChannelState::Frozen => {
+            ChannelState::Frozen if !control.abandoned => {
                 self.enabled.clear_master();
                 control.phase = Phase::Detached;
                 return Ok(());
@@ -63,6 +62,7 @@ impl Function<'_> {
                 self.lose(control);
                 return Err(ENODEV);
             }
+            ChannelState::Normal | ChannelState::Frozen => {}
         }
         if !self.enabled.is_master() {
             if control.phase != Phase::CutOff {
@@ -76,22 +76,32 @@ impl Function<'_> {
                 return Err(EIO);
             }
         }
-        let Err(error) = self.transport.reset() else {
-            return Ok(());
-        };
+        if let Err(error) = self.transport.reset() {
+            self.complain(
+                control,
+                fmt!(
+                    "does not finish its reset (error {}), resetting the function",
+                    error.to_errno()
+                ),
+            );
+            let result = self
+                .enabled
+                .function_level_reset()
+                .and_then(|()| self.transport.reset());
+            if result.is_err() {
+                self.cut_off(control);
+                return Err(EIO);
+            }
+        }
+        self.let_run(control)
+    }
 
-        self.complain(
-            control,
-            fmt!(
-                "does not finish its reset (error {}), resetting the function",
-                error.to_errno()
-            ),
-        );
-        let result = self
-            .enabled
-            .function_level_reset()
-            .and_then(|()| self.transport.reset());
-        if result.is_err() {
+    /// Lets a device that was reset reach memory.
+    fn let_run(&self, control: &mut Control) -> Result {
+        if !self.enabled.is_master() {
+            self.enabled.set_master();
+        }
+        if !self.enabled.is_master() {
             self.cut_off(control);
             return Err(EIO);
         }
@@ -141,6 +151,7 @@ impl Function<'_> {
 
         self.close_gates();
         self.enabled.clear_master();
+        control.abandoned = false;
         if control.phase != Phase::Gone {
             control.phase = Phase::Detached;
         }
@@ -155,20 +166,38 @@ impl Function<'_> {
             if control.phase != Phase::Detached {
                 return;
             }
-            if !self.enabled.is_master() && self.enabled.restore().is_err() {
+            // The PCI core comes here as well if no reset has succeeded.
+            let restored = self.enabled.is_master() || self.enabled.restore().is_ok();
+            if !restored || self.transport.reset().is_err() {
                 self.cut_off(control);
-            } else if control.status.is_reset() {
-                control.phase = Phase::Stopped;
-            } else {
-                dev_warn!(
-                    self.pdev,
-                    "was reset, waiting for its consumer to reset it\n"
-                );
-                control.phase = Phase::Lost;
-                control.demand_reset();
+            } else if self.let_run(control).is_ok() {
+                if control.status.is_reset() {
+                    control.phase = Phase::Stopped;
+                } else {
+                    dev_warn!(
+                        self.pdev,
+                        "was reset, waiting for its consumer to reset it\n"
+                    );
+                    control.phase = Phase::Lost;
+                    control.demand_reset();
+                }
             }
         }
         self.shared.receivers.mark_stale();
+        self.shared.receivers.config.call();
+    }
+
+    /// Goes on without the PCI core, which could not recover from an error: of this function, or
+    /// only of one that shares its port.
+    pub(crate) fn abandon(&self) {
+        {
+            let mut control = self.shared.control.lock();
+
+            control.abandoned = true;
+            if control.phase != Phase::Gone {
+                self.cut_off(&mut control);
+            }
+        }
         self.shared.receivers.config.call();
     }
 

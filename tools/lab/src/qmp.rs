@@ -34,7 +34,10 @@ impl Pluggable {
             let value = match *value {
                 "on" => Value::Bool(true),
                 "off" => Value::Bool(false),
-                other => Value::from(other),
+                other => match other.parse::<u64>() {
+                    Ok(number) => Value::from(number),
+                    Err(_) => Value::from(other),
+                },
             };
             arguments.insert((*name).to_owned(), value);
         }

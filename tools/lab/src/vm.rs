@@ -31,7 +31,7 @@ const CMDLINE: &str = "console=ttyS0 loglevel=7 intel_iommu=on vhost_vdpa.max_io
 const DISK: &str = "disk";
 const DISK_LEN: u64 = 16 << 20;
 
-/// What can be unplugged: a plain virtio-net function that no other case needs.
+/// What can be unplugged: a plain virtio-net function, with too few vectors for its queues.
 const PLUGGABLE: [Pluggable; 1] = [Pluggable {
     id: "hot",
     driver: "virtio-net-pci",
@@ -41,6 +41,7 @@ const PLUGGABLE: [Pluggable; 1] = [Pluggable {
         ("mac", "52:54:00:00:00:20"),
         ("iommu_platform", "on"),
         ("ats", "on"),
+        ("vectors", "2"),
         ("romfile", ""),
     ],
 }];
