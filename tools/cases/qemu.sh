@@ -63,25 +63,3 @@ case_guest_reboots() {
 	comes_up 2
 	guest_pings
 }
-
-# needs: guest
-# limit: 1500
-case_qemu_is_killed() {
-	neighbour
-	start
-	guest_pings
-	in_ns right ping -q -f "$LEFT" >/dev/null 2>&1 &
-	local pinger=$!
-	sleep 1
-	guest_stop guest KILL
-	kill -KILL $pinger
-	wait $pinger 2>/dev/null
-	: >/tmp/guest.log
-	# In the middle of the boot, too.
-	guest_start guest "$NODE_A" "$LEFT/24"
-	sleep 10
-	guest_stop guest KILL
-	: >/tmp/guest.log
-	start
-	guest_pings
-}
