@@ -6,7 +6,7 @@
 # shellcheck source=tools/cases/vdpa.sh
 . "$LAB/cases/vdpa.sh"
 
-# A boot takes about 50 s on an idle host.
+# A boot takes minutes on a busy host: it runs under two layers of emulation.
 BOOT=400
 
 neighbour() {
