@@ -314,6 +314,7 @@ case_flr_under_vhost_traffic() {
 
 # The network driver does not know NEEDS_RESET; bound again it works.
 # limit: 180
+# allow: NETDEV WATCHDOG
 case_flr_under_virtio_traffic() {
 	virtio_pair 0
 	can_flr

@@ -7,7 +7,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 /// What the kernel prints when something is wrong. A case in which one of these appears has failed.
-const BAD: [&str; 33] = [
+const BAD: [&str; 36] = [
     "WARNING:",
     "BUG:",
     "Oops",
@@ -38,8 +38,11 @@ const BAD: [&str; 33] = [
     "blocked for more than",
     "nobody cared",
     "unregister_netdevice: waiting",
+    "NETDEV WATCHDOG",
+    "debugfs: ",
     "DMAR: [DMA",
     "DMAR: DRHD: handling fault",
+    "VT-d detected Invalidation",
     "Modules linked in:",
 ];
 
