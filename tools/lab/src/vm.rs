@@ -24,7 +24,7 @@ const PAIRS: u32 = 4;
 const BOOT: Duration = Duration::from_secs(240);
 /// The kernel's command line.
 const CMDLINE: &str = "console=ttyS0 loglevel=7 intel_iommu=on vhost_vdpa.max_iotlb_entries=65536 \
-    rcupdate.rcu_cpu_stall_timeout=300 watchdog_thresh=60 hung_task_timeout_secs=240 \
+    rcupdate.rcu_cpu_stall_timeout=300 watchdog_thresh=60 sysctl.kernel.hung_task_timeout_secs=50 \
     oops=panic panic=-1 printk.devkmsg=on net.ifnames=0";
 
 /// The file behind the disk, below the sockets, and its length in bytes.
