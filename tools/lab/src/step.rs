@@ -3,14 +3,18 @@
 
 use std::fs::{self, File};
 use std::io::{IsTerminal, Write};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::LazyLock;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use rustix::process::{Pid, Signal, kill_process_group};
+
+use crate::context::Context as Lab;
 
 /// Steps may run at the same time, so their progress lines share one owner.
 static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
@@ -19,6 +23,8 @@ static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
 const WORTH_SAYING: Duration = Duration::from_secs(2);
 /// How often a step without a terminal says that it is alive.
 const REMINDER: Duration = Duration::from_secs(20);
+/// Time that a step may take: none comes near it unless it hangs.
+const LIMIT: Duration = Duration::from_secs(1800);
 /// Lines of the log that a failed step shows.
 const TAIL: usize = 15;
 
@@ -118,18 +124,33 @@ impl std::error::Error for Failed {}
 
 /// Runs `command` with its output in `log`; `text` says what it does.
 pub fn run(text: &str, log: &Path, command: &mut Command) -> Result<Duration> {
+    run_within(LIMIT * Lab::slowness(), text, log, command)
+}
+
+fn run_within(limit: Duration, text: &str, log: &Path, command: &mut Command) -> Result<Duration> {
     let mut file = File::create(log).with_context(|| format!("creating {}", log.display()))?;
     writeln!(file, "$ {command:?}")?;
     let mut progress = Progress::new(text);
     let mut child = command
         .stdin(Stdio::null())
         .stdout(file.try_clone()?)
-        .stderr(file)
+        .stderr(file.try_clone()?)
+        // What it has started ends with it.
+        .process_group(0)
         .spawn()
         .with_context(|| format!("{text}: starting {:?}", command.get_program()))?;
     let status = loop {
         if let Some(status) = child.try_wait()? {
             break status;
+        }
+        if progress.began.elapsed() >= limit {
+            kill(&mut child)?;
+            writeln!(
+                file,
+                "did not end within {} s (VF_VDPA_SLOW stretches this limit)",
+                limit.as_secs()
+            )?;
+            break child.wait()?;
         }
         progress.tick();
         sleep(Duration::from_millis(50));
@@ -143,6 +164,13 @@ pub fn run(text: &str, log: &Path, command: &mut Command) -> Result<Duration> {
         });
     }
     Ok(progress.done())
+}
+
+fn kill(child: &mut Child) -> Result<()> {
+    match i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
+        Some(group) => Ok(kill_process_group(group, Signal::KILL)?),
+        None => Ok(child.kill()?),
+    }
 }
 
 /// Runs a short command and returns what it printed.
@@ -166,4 +194,25 @@ pub fn tail(path: &Path, count: usize) -> String {
     let text = String::from_utf8_lossy(&bytes);
     let lines: Vec<&str> = text.lines().collect();
     lines[lines.len().saturating_sub(count)..].join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_that_hangs_ends_with_all_that_it_started() {
+        let log = std::env::temp_dir().join(format!("step-{}.log", std::process::id()));
+        let mut command = Command::new("sh");
+        command.args(["-c", "sleep 1000 & echo $!; wait"]);
+        let limit = Duration::from_millis(300);
+        let error = run_within(limit, "waiting", &log, &mut command).unwrap_err();
+        let failed = error.downcast::<Failed>().unwrap();
+        fs::remove_file(&log).unwrap();
+        assert!(failed.tail.contains("did not end within"), "{failed}");
+        let child = failed.tail.lines().nth(1).unwrap();
+        // Nobody may have reaped it yet.
+        let state = fs::read_to_string(format!("/proc/{child}/stat")).unwrap_or_default();
+        assert!(state.is_empty() || state.contains(") Z "), "{state}");
+    }
 }
