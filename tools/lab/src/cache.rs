@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use sha2::{Digest, Sha256};
@@ -41,9 +41,36 @@ impl Key {
 /// An advisory lock, held until it is dropped.
 pub struct Lock(#[allow(dead_code, reason = "held, not read")] File);
 
+impl Lock {
+    fn try_on(file: File) -> Result<Option<Self>> {
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(Self(file))),
+            Err(Errno::WOULDBLOCK) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn on(file: File) -> Result<Self> {
+        flock(&file, FlockOperation::LockExclusive)?;
+        Ok(Self(file))
+    }
+
+    /// Locks a directory as long as somebody uses it.
+    pub fn directory(dir: &Path) -> Result<Self> {
+        Self::on(File::open(dir)?)
+    }
+
+    /// The same, unless somebody uses it already.
+    pub fn try_directory(dir: &Path) -> Result<Option<Self>> {
+        Self::try_on(File::open(dir)?)
+    }
+}
+
 /// The cache directory.
 pub struct Cache {
     root: PathBuf,
+    /// Shared by everybody who uses the cache.
+    users: File,
 }
 
 impl Cache {
@@ -51,7 +78,10 @@ impl Cache {
     pub fn new(root: PathBuf) -> Result<Self> {
         fs::create_dir_all(root.join("log"))
             .with_context(|| format!("creating {}", root.display()))?;
-        Ok(Self { root })
+        let path = root.join("users.lock");
+        let users = File::create(&path).with_context(|| format!("creating {}", path.display()))?;
+        flock(&users, FlockOperation::LockShared)?;
+        Ok(Self { root, users })
     }
 
     /// A path inside the cache.
@@ -66,12 +96,7 @@ impl Cache {
 
     /// Takes the lock called `name` unless another run holds it.
     pub fn try_lock(&self, name: &str) -> Result<Option<Lock>> {
-        let file = self.lock_file(name)?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Some(Lock(file))),
-            Err(Errno::WOULDBLOCK) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
+        Lock::try_on(self.lock_file(name)?)
     }
 
     /// Takes the lock called `name`, and says what it waits for when another run holds it.
@@ -80,9 +105,7 @@ impl Cache {
             return Ok(lock);
         }
         eprintln!("waiting for another run: {waiting}");
-        let file = self.lock_file(name)?;
-        flock(&file, FlockOperation::LockExclusive)?;
-        Ok(Lock(file))
+        Lock::on(self.lock_file(name)?)
     }
 
     fn lock_file(&self, name: &str) -> Result<File> {
@@ -121,6 +144,13 @@ impl Cache {
 
     /// Removes everything that the lab put into the cache, except the sysroot it runs in.
     pub fn clean(&self) -> Result<()> {
+        match flock(&self.users, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(Errno::WOULDBLOCK) => {
+                bail!("another run uses the cache: try again when it is over")
+            }
+            Err(error) => return Err(error.into()),
+        }
         for item in fs::read_dir(&self.root)? {
             let item = item?;
             let name = item.file_name();
@@ -157,6 +187,20 @@ mod tests {
         assert_ne!(one, two);
         assert_eq!(one, Key::default().add("ab").add("c").name());
         assert_eq!(one.len(), 12);
+    }
+
+    #[test]
+    fn a_cache_in_use_is_not_cleaned() {
+        let root = scratch("used");
+        let (ours, theirs) = (Cache::new(root.clone()), Cache::new(root.clone()));
+        let ours = ours.unwrap();
+        fs::write(ours.path("thing"), "").unwrap();
+        assert!(ours.clean().is_err());
+        assert!(ours.path("thing").exists());
+        drop(theirs);
+        ours.clean().unwrap();
+        assert!(!ours.path("thing").exists());
+        fs::remove_dir_all(root).unwrap();
     }
 
     #[test]

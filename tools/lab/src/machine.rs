@@ -31,7 +31,8 @@ pub struct Wanted<'a> {
 pub struct Machine {
     /// For booting.
     pub parts: Parts,
-    _lock: Lock,
+    /// Of the run's directory, and of the processor that the machine takes.
+    _locks: [Lock; 2],
 }
 
 impl Machine {
@@ -49,8 +50,8 @@ impl Machine {
             .then(|| guest::kernel(cx, &packages))
             .transpose()?;
 
-        let lock = turn(cx)?;
-        let logs = new_run(cx)?;
+        let turn = turn(cx)?;
+        let (logs, run) = new_run(cx)?;
         let share = logs.join("share");
         let tools = cx.top.join("tools");
         copy(&tools.join("lab/agent"), &share.join("agent"))?;
@@ -73,7 +74,7 @@ impl Machine {
                 share,
                 logs,
             },
-            _lock: lock,
+            _locks: [run, turn],
         })
     }
 }
@@ -129,17 +130,34 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
-/// A new directory for the logs of this run; the oldest ones go.
-fn new_run(cx: &Context) -> Result<PathBuf> {
-    let runs = cx.cache.path("runs");
-    fs::create_dir_all(&runs)?;
-    let mut old: Vec<PathBuf> = fs::read_dir(&runs)?
+/// Removes the oldest runs, and of the others what an interrupted one has left besides its logs.
+fn tidy(runs: &Path) -> Result<()> {
+    let mut old: Vec<PathBuf> = fs::read_dir(runs)?
         .filter_map(|entry| entry.ok().map(|entry| entry.path()))
         .collect();
     old.sort();
-    for dir in old.iter().rev().skip(KEPT_RUNS - 1) {
-        fs::remove_dir_all(dir)?;
+    for (age, dir) in old.iter().rev().enumerate() {
+        // One that goes on holds its lock.
+        let Some(_over) = Lock::try_directory(dir)? else {
+            continue;
+        };
+        let share = dir.join("share");
+        if age >= KEPT_RUNS - 1 {
+            fs::remove_dir_all(dir)?;
+        } else if share.exists() {
+            fs::remove_dir_all(share)?;
+        }
     }
+    Ok(())
+}
+
+/// A new directory for the logs of this run, with its lock.
+fn new_run(cx: &Context) -> Result<(PathBuf, Lock)> {
+    let runs = cx.cache.path("runs");
+    fs::create_dir_all(&runs)?;
+    // Two runs that tidy up at the same time would remove the same things.
+    let _lock = cx.cache.lock("runs", "it begins")?;
+    tidy(&runs)?;
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |now| now.as_secs());
@@ -147,7 +165,10 @@ fn new_run(cx: &Context) -> Result<PathBuf> {
     for number in 1_u32.. {
         let dir = runs.join(format!("{now}-{}-{number}", cx.checkout_key()));
         match fs::create_dir(&dir) {
-            Ok(()) => return Ok(dir),
+            Ok(()) => {
+                let lock = Lock::directory(&dir)?;
+                return Ok((dir, lock));
+            }
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
             Err(error) => {
                 return Err(error).with_context(|| format!("creating {}", dir.display()));
@@ -155,4 +176,27 @@ fn new_run(cx: &Context) -> Result<PathBuf> {
         }
     }
     anyhow::bail!("no name is left for a run in {}", runs.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_runs_that_are_over_are_tidied() {
+        let runs = std::env::temp_dir().join(format!("runs-{}", std::process::id()));
+        for number in 100..100 + KEPT_RUNS + 1 {
+            fs::create_dir_all(runs.join(number.to_string()).join("share")).unwrap();
+        }
+        let running = Lock::directory(&runs.join("101")).unwrap();
+        tidy(&runs).unwrap();
+        let left = |name: &str| runs.join(name).exists();
+        assert!(!left("100"), "the oldest one goes");
+        assert!(left("101/share"), "it goes on");
+        assert!(left("102") && !left("102/share"), "only its logs stay");
+        drop(running);
+        tidy(&runs).unwrap();
+        assert!(!left("101"));
+        fs::remove_dir_all(runs).unwrap();
+    }
 }
