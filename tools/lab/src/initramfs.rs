@@ -19,7 +19,11 @@ const MODULES: [&str; 3] = ["9p", "9pnet_virtio", "overlay"];
 
 /// The initramfs, from the cache.
 pub fn get(cx: &Context, packages: &Packages) -> Result<PathBuf> {
-    let key = Key::default().add(kernel::key(cx)?).add(INIT).name();
+    let key = Key::default()
+        .add(kernel::key(cx)?)
+        .add(INIT)
+        .add(MODULES.join(" "))
+        .name();
     let dir = cx.cache.entry("initramfs", &key, |dir| {
         let mut archive = Archive::new();
         archive.busybox()?;
