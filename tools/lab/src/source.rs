@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
-/// All Rust files below the folders, sorted; build directories are passed over.
+/// All Rust files below the folders, sorted; what a build leaves there is passed over.
 pub fn rust_files(top: &Path, folders: &[&str]) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     let mut left: Vec<PathBuf> = folders.iter().map(|folder| top.join(folder)).collect();
@@ -18,7 +18,7 @@ pub fn rust_files(top: &Path, folders: &[&str]) -> Result<Vec<PathBuf>> {
                     left.push(path);
                 }
             } else if path.extension().is_some_and(|extension| extension == "rs")
-                && !path.to_string_lossy().ends_with("_generated.rs")
+                && !path.to_string_lossy().ends_with("generated.rs")
             {
                 files.push(path);
             }
@@ -45,6 +45,18 @@ pub fn unsafe_lines(text: &str) -> Vec<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_build_leaves_is_passed_over() {
+        let top = std::env::temp_dir().join(format!("source-{}", std::process::id()));
+        fs::create_dir_all(top.join("rust/target")).unwrap();
+        for name in ["lib.rs", "generated.rs", "a_generated.rs", "target/b.rs"] {
+            fs::write(top.join("rust").join(name), "").unwrap();
+        }
+        let files = rust_files(&top, &["rust"]).unwrap();
+        fs::remove_dir_all(&top).unwrap();
+        assert_eq!(files, [top.join("rust/lib.rs")]);
+    }
 
     #[test]
     fn the_keyword_is_found_and_nothing_else() {
