@@ -32,6 +32,13 @@ case_hangs() {
 	sleep 1000
 }
 
+# The parent of vfork waits in the kernel for its child.
+# limit: 10
+case_hangs_in_the_kernel() {
+	ok "so far so good"
+	python3 -c 'import ctypes, time; ctypes.CDLL(None).vfork() or time.sleep(1000)'
+}
+
 case_warns() {
 	ok "so far so good"
 	echo "WARNING: injected" >/dev/kmsg
@@ -62,4 +69,11 @@ case_asks_the_host() {
 case_starts_clean() {
 	eq "$(vdpa dev show 2>&1)" "" "no vdpa device"
 	eq "$(cat "$PCI/$(pf)/sriov_numvfs")" 0 "no virtual function"
+}
+
+# The last one: when it is over, the machine is looked at once more.
+case_warns_afterwards() {
+	ok "so far so good"
+	(setsid sh -c 'grep -m 1 -q "vf-lab: end selftest/warns_afterwards" /dev/kmsg
+		echo "WARNING: injected" >/dev/kmsg' >/dev/null 2>&1 &)
 }

@@ -227,9 +227,10 @@ fn in_machine(
     for case in cases {
         runner.run(case, report)?;
     }
+    runner.finish(report);
     println!("logs: {}", runner.logs().display());
     if options.keep {
-        shell::join(runner.vm()?.shell()?)?;
+        shell::join(runner.shell()?)?;
     }
     Ok(())
 }
@@ -246,14 +247,10 @@ impl Shell {
         )?;
         let mut runner = Runner::new(&machine, &self.driver);
         if self.command.is_empty() {
-            shell::join(runner.vm()?.shell()?)?;
+            shell::join(runner.shell()?)?;
             return Ok(true);
         }
-        runner.command(&format!(
-            "export DRIVER={}; {}",
-            self.driver,
-            self.command.join(" ")
-        ))
+        runner.command(&self.command.join(" "))
     }
 }
 
@@ -267,7 +264,7 @@ fn demo(cx: &Context) -> Result<bool> {
         },
     )?;
     let mut runner = Runner::new(&machine, "vf_vdpa");
-    let good = runner.command("DRIVER=vf_vdpa; . /lab/cases/lib.sh; . /lab/cases/demo.sh; demo")?;
+    let good = runner.command(". /lab/cases/lib.sh; . /lab/cases/demo.sh; demo")?;
     if !good {
         eprintln!("{}", step::tail(&runner.logs().join("console-1.log"), 20));
     }

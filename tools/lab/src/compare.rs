@@ -45,6 +45,7 @@ pub fn run(cx: &Context, out: &Path, words: &[String]) -> Result<bool> {
         for case in &cases {
             runner.run(case, &mut report)?;
         }
+        runner.finish(&mut report);
         println!("{driver}: {}", report.sum());
         reports.push(report);
     }

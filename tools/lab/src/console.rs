@@ -84,6 +84,11 @@ impl Console {
         during(&self.text(), nonce)
     }
 
+    /// Lines printed between the end of the command before `nonce` and the begin of `nonce`.
+    pub fn before(&self, nonce: &str) -> Vec<String> {
+        before(&self.text(), nonce)
+    }
+
     /// Lines printed before any command ran.
     pub fn boot(&self) -> Vec<String> {
         self.text()
@@ -120,6 +125,22 @@ fn during(text: &str, nonce: &str) -> Vec<String> {
         .collect()
 }
 
+/// The boot, which no command comes before, is not among them.
+fn before(text: &str, nonce: &str) -> Vec<String> {
+    let mut lines = None;
+    for line in text
+        .lines()
+        .take_while(|line| !is_mark(line, "begin", nonce))
+    {
+        if line.contains("vf-lab: end ") {
+            lines = Some(Vec::new());
+        } else if let Some(lines) = &mut lines {
+            lines.push(line.to_owned());
+        }
+    }
+    lines.unwrap_or_default()
+}
+
 /// The bad lines among `lines`, except those that contain one of `allowed`.
 pub fn bad<'a>(lines: &'a [String], allowed: &[String]) -> Vec<&'a str> {
     lines
@@ -146,6 +167,15 @@ mod tests {
                 .iter()
                 .any(|line| line.contains("sysrq triggered crash"))
         );
+    }
+
+    #[test]
+    fn a_line_between_two_cases_belongs_to_the_second() {
+        let log = "BUG: boot\nvf-lab: begin a/b n1\nBUG: 1\nvf-lab: end a/b n1\nBUG: 2\n\
+                   vf-lab: begin a/c n2\nvf-lab: end a/c n2\nBUG: 3\n";
+        assert!(before(log, "n1").is_empty());
+        assert_eq!(before(log, "n2"), ["BUG: 2"]);
+        assert_eq!(before(log, "n3"), ["BUG: 3"], "after the last one");
     }
 
     #[test]

@@ -27,6 +27,7 @@ mod run;
 mod selftest;
 mod shell;
 mod source;
+mod stacks;
 mod step;
 mod versions;
 mod vm;

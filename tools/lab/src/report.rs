@@ -62,6 +62,23 @@ impl Report {
         });
     }
 
+    /// Makes the last record of `case` a failure: something came of it after it had ended.
+    pub fn blame(&mut self, case: &str, why: Vec<String>) {
+        println!("FAIL {case}");
+        for detail in &why {
+            println!("       {detail}");
+        }
+        let record = self
+            .records
+            .iter_mut()
+            .rev()
+            .find(|record| record.case == case);
+        if let Some(record) = record {
+            record.result = "failed".to_owned();
+            record.details.extend(why);
+        }
+    }
+
     fn count(&self, result: &str) -> usize {
         self.records
             .iter()
@@ -144,5 +161,7 @@ mod tests {
         );
         assert!(!report.good());
         assert_eq!(report.sum(), "1 passed, 1 failed, 1 skipped");
+        report.blame("a/b", vec!["y".into()]);
+        assert_eq!(report.sum(), "0 passed, 2 failed, 1 skipped");
     }
 }

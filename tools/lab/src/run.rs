@@ -3,7 +3,8 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::path::PathBuf;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -15,12 +16,15 @@ use crate::context::Context;
 use crate::ktap::{Verdict, verdict};
 use crate::machine::Machine;
 use crate::report::Report;
+use crate::stacks;
 use crate::vm::Vm;
 
 /// Time that the kernel's log may lag behind the channel.
 const SETTLE: Duration = Duration::from_secs(10);
 /// Time that a single command or the demonstration may take.
 const COMMAND: Duration = Duration::from_secs(1800);
+/// Time that a machine may take to answer when the last case is over.
+const ANSWER: Duration = Duration::from_secs(60);
 /// Bad kernel lines that a report repeats; the log has them all.
 const SHOWN: usize = 6;
 
@@ -29,9 +33,23 @@ pub struct Runner<'a> {
     machine: &'a Machine,
     driver: &'a str,
     vm: Option<Vm>,
+    /// Whether the machine is not fit for another case. It lives on until there is one: somebody may
+    /// want to look at it.
+    spent: bool,
+    /// The case that ran last.
+    last: Option<String>,
     boots: u32,
     /// Whether output is shown while it comes.
     pub live: bool,
+}
+
+/// What came of a command in the machine.
+struct Seen {
+    ended: Ended,
+    /// The kernel's lines between the end of the command before it and its own begin.
+    before: Vec<String>,
+    /// The kernel's lines while it ran.
+    during: Vec<String>,
 }
 
 impl<'a> Runner<'a> {
@@ -41,13 +59,18 @@ impl<'a> Runner<'a> {
             machine,
             driver,
             vm: None,
+            spent: false,
+            last: None,
             boots: 0,
             live: false,
         }
     }
 
-    /// The running machine, booted when there is none.
-    pub fn vm(&mut self) -> Result<&mut Vm> {
+    /// A machine for a case, booted when there is none.
+    fn vm(&mut self) -> Result<&mut Vm> {
+        if std::mem::take(&mut self.spent) {
+            self.vm = None;
+        }
         let vm = match self.vm.take() {
             Some(vm) => vm,
             None => {
@@ -56,6 +79,23 @@ impl<'a> Runner<'a> {
             }
         };
         Ok(self.vm.insert(vm))
+    }
+
+    /// A shell in the machine: in the one that the last case left behind, whatever its state.
+    pub fn shell(&mut self) -> Result<UnixStream> {
+        match &self.vm {
+            Some(vm) => vm.shell(),
+            None => self.vm()?.shell(),
+        }
+    }
+
+    /// Variables that everything in the machine sees.
+    fn environment(&self) -> String {
+        format!(
+            "DRIVER={} VF_VDPA_SLOW={}",
+            self.driver,
+            Context::slowness()
+        )
     }
 
     /// Runs `case` and adds what came of it to `report`. An error means that no machine can be had.
@@ -70,27 +110,26 @@ impl<'a> Runner<'a> {
         let began = Instant::now();
         let (result, log) = self.attempt(case)?;
         report.add(&case.id(), began.elapsed(), &result, Some(&log));
+        self.last = Some(case.id());
         if matches!(result, Verdict::Failed(_)) {
-            self.vm = None;
+            self.spent = true;
         }
         Ok(())
     }
 
     fn attempt(&mut self, case: &Case) -> Result<(Verdict, PathBuf)> {
-        let (driver, live, logs) = (self.driver, self.live, self.machine.parts.logs.clone());
-        let vm = self.vm()?;
-        let log = logs.join(format!("{}.{}.log", case.group, case.name));
-        let nonce = vm.agent.nonce();
+        let (live, environment) = (self.live, self.environment());
+        let name = format!("{}.{}.log", case.group, case.name);
+        let log = self.logs().join(name);
+        let limit = case.limit * Context::slowness();
         let command = format!(
-            "DRIVER={driver} bash /lab/cases/lib.sh {} {}",
+            "{environment} bash /lab/cases/lib.sh {} {}",
             case.group, case.name
         );
-        let mut output = Vec::new();
-        let mut refused = Vec::new();
-        let limit = case.limit * Context::slowness();
-        let (agent, control) = vm.split();
-        let ended = agent.run(
-            &nonce,
+        let vm = self.vm()?;
+        let (mut output, mut why) = (Vec::new(), Vec::new());
+        let seen = observe(
+            vm,
             &case.id(),
             &command,
             limit,
@@ -100,39 +139,12 @@ impl<'a> Runner<'a> {
                 }
                 output.push(line.to_owned());
             },
-            |request| {
-                if let Err(error) = Vm::request(control, request) {
-                    refused.push(format!("the host could not `{request}`: {error:#}"));
-                }
-            },
+            |refusal| why.push(refusal),
         );
-        if !matches!(ended, Ended::TimedOut) {
-            vm.console.settle(
-                &nonce,
-                if ended == Ended::Died {
-                    Duration::ZERO
-                } else {
-                    SETTLE
-                },
-            );
-        }
-        let kernel = vm.console.during(&nonce);
         let console = vm.console.path().display().to_string();
-        let last = vm.console.last_line();
-        let incomplete = vm.is_incomplete();
-
-        let mut file = File::create(&log)?;
-        for line in &output {
-            writeln!(file, "{line}")?;
-        }
-        writeln!(file, "---- kernel log ----")?;
-        for line in &kernel {
-            writeln!(file, "{line}")?;
-        }
-
-        let mut why = refused;
+        let mut stacks = Vec::new();
         let mut result = Verdict::Passed;
-        match ended {
+        match seen.ended {
             Ended::Status(status) => match verdict(&output, status) {
                 Verdict::Failed(more) => why.extend(more),
                 other => result = other,
@@ -147,85 +159,162 @@ impl<'a> Runner<'a> {
                     "timed out after {} s; last line: {said}; console: {console}",
                     limit.as_secs()
                 ));
+                match stacks::take(vm) {
+                    Ok(lines) => stacks = lines,
+                    Err(error) => why.push(format!("its stacks cannot be had: {error:#}")),
+                }
+                why.extend(stacks::blocked(&stacks));
             }
             Ended::Died => why.push(format!(
-                "the machine died; its last line: {last}; console: {console}"
+                "the machine died; its last line: {}; console: {console}",
+                vm.console.last_line()
             )),
         }
-        let lines = bad(&kernel, &case.allowed);
-        why.extend(
-            lines
-                .iter()
-                .take(SHOWN)
-                .map(|line| format!("kernel: {}", line.trim())),
-        );
-        if lines.len() > SHOWN {
-            why.push(format!("kernel: … {} more such lines", lines.len() - SHOWN));
-        }
-        if incomplete {
+        why.extend(complaints(&[
+            ("kernel, before it began", &seen.before, &[]),
+            ("kernel", &seen.during, &case.allowed),
+        ]));
+        let incomplete = vm.is_incomplete();
+        write_log(&log, &output, &seen, &stacks)?;
+        if seen.ended == Ended::Died {
             self.vm = None;
         }
-        Ok((
-            if why.is_empty() {
-                result
-            } else {
-                Verdict::Failed(why)
-            },
-            log,
-        ))
+        self.spent |= incomplete;
+        if !why.is_empty() {
+            result = Verdict::Failed(why);
+        }
+        Ok((result, log))
+    }
+
+    /// Judges what the kernel says after the last case, and whether the machine still answers.
+    pub fn finish(&mut self, report: &mut Report) {
+        let (Some(vm), Some(last), false) = (&mut self.vm, &self.last, self.spent) else {
+            return;
+        };
+        let limit = ANSWER * Context::slowness();
+        let seen = observe(vm, "lab/end", "sleep 1", limit, |_| {}, |_| {});
+        let mut why = complaints(&[
+            ("kernel, after it ended", &seen.before, &[]),
+            ("kernel, after it ended", &seen.during, &[]),
+        ]);
+        if seen.ended != Ended::Status(0) {
+            why.push(format!(
+                "the machine does not answer after it; its last line: {}; console: {}",
+                vm.console.last_line(),
+                vm.console.path().display()
+            ));
+        }
+        if !why.is_empty() {
+            report.blame(last, why);
+        }
     }
 
     /// Judges the boot itself: `boot/console` fails when the kernel complained before any case.
     pub fn boot(&mut self, report: &mut Report) -> Result<()> {
         let began = Instant::now();
         let vm = self.vm()?;
-        let lines = vm.console.boot();
-        let bad: Vec<String> = bad(&lines, &[])
-            .iter()
-            .map(|line| format!("kernel: {}", line.trim()))
-            .collect();
+        let why = complaints(&[("kernel", &vm.console.boot(), &[])]);
         let log = vm.console.path().to_owned();
-        let result = if bad.is_empty() {
+        let result = if why.is_empty() {
             Verdict::Passed
         } else {
-            Verdict::Failed(bad)
+            Verdict::Failed(why)
         };
         report.add("boot/console", began.elapsed(), &result, Some(&log));
+        self.last = Some("boot/console".to_owned());
         Ok(())
     }
 
-    /// Runs one command and shows its output; whether it ended well.
+    /// Runs one command and shows its output; whether it ended well, and without a complaint of the
+    /// kernel's.
     pub fn command(&mut self, command: &str) -> Result<bool> {
+        let command = format!("export {}; {command}", self.environment());
+        let limit = COMMAND * Context::slowness();
         let vm = self.vm()?;
-        let nonce = vm.agent.nonce();
-        let (agent, control) = vm.split();
-        let ended = agent.run(
-            &nonce,
+        let seen = observe(
+            vm,
             "lab/command",
-            command,
-            COMMAND * Context::slowness(),
+            &command,
+            limit,
             |line| println!("{line}"),
-            |request| {
-                if let Err(error) = Vm::request(control, request) {
-                    eprintln!("the host could not `{request}`: {error:#}");
-                }
-            },
+            |refusal| eprintln!("{refusal}"),
         );
-        match ended {
-            Ended::Status(status) => return Ok(status == 0),
-            Ended::TimedOut => eprintln!(
-                "it did not end within {} s",
-                (COMMAND * Context::slowness()).as_secs()
-            ),
+        let complaints = complaints(&[("kernel", &seen.during, &[])]);
+        complaints.iter().for_each(|line| eprintln!("{line}"));
+        match seen.ended {
+            Ended::Status(0) if complaints.is_empty() => return Ok(true),
+            Ended::Status(_) if complaints.is_empty() => return Ok(false),
+            Ended::Status(_) => {}
+            Ended::TimedOut => eprintln!("it did not end within {} s", limit.as_secs()),
             Ended::Died => eprintln!("the machine died: {}", vm.console.last_line()),
         }
         eprintln!("console: {}", vm.console.path().display());
-        self.vm = None;
         Ok(false)
     }
 
     /// Where the logs of this run are.
-    pub fn logs(&self) -> &std::path::Path {
+    pub fn logs(&self) -> &Path {
         &self.machine.parts.logs
     }
+}
+
+/// Runs a command; `on_line` sees its output, and `on_refusal` what the host could not do for it.
+fn observe(
+    vm: &mut Vm,
+    name: &str,
+    command: &str,
+    limit: Duration,
+    on_line: impl FnMut(&str),
+    mut on_refusal: impl FnMut(String),
+) -> Seen {
+    let nonce = vm.agent.nonce();
+    let (agent, control) = vm.split();
+    let ended = agent.run(&nonce, name, command, limit, on_line, |request| {
+        if let Err(error) = Vm::request(control, request) {
+            on_refusal(format!("the host could not `{request}`: {error:#}"));
+        }
+    });
+    if matches!(ended, Ended::Status(_)) {
+        vm.console.settle(&nonce, SETTLE);
+    }
+    Seen {
+        ended,
+        before: vm.console.before(&nonce),
+        during: vm.console.during(&nonce),
+    }
+}
+
+/// What to report of the kernel's lines: each item says when they came, and what is allowed in them.
+fn complaints(parts: &[(&str, &Vec<String>, &[String])]) -> Vec<String> {
+    let mut why: Vec<String> = parts
+        .iter()
+        .flat_map(|(when, lines, allowed)| {
+            bad(lines, allowed)
+                .into_iter()
+                .map(move |line| format!("{when}: {}", line.trim()))
+        })
+        .collect();
+    let more = why.len().saturating_sub(SHOWN);
+    if more > 0 {
+        why.truncate(SHOWN);
+        why.push(format!("kernel: … {more} more such lines"));
+    }
+    why
+}
+
+fn write_log(path: &Path, output: &[String], seen: &Seen, stacks: &[String]) -> Result<()> {
+    let mut file = File::create(path)?;
+    let mut part = |title: &str, lines: &[String]| -> Result<()> {
+        if !title.is_empty() {
+            writeln!(file, "---- {title} ----")?;
+        }
+        for line in lines {
+            writeln!(file, "{line}")?;
+        }
+        Ok(())
+    };
+    part("", output)?;
+    part("kernel log, before the case", &seen.before)?;
+    part("kernel log", &seen.during)?;
+    part("stacks", stacks)
 }

@@ -10,18 +10,24 @@ use crate::report::Report;
 use crate::run::Runner;
 
 /// Case of `tools/cases/selftest.sh`, its result, and what its details must contain.
-const EXPECTED: [(&str, &str, &str); 11] = [
+const EXPECTED: [(&str, &str, &str); 13] = [
     ("passes", "passed", ""),
     ("skips", "skipped", "because it can"),
     ("fails", "failed", "got: 1"),
     ("is_silent", "failed", "printed no result"),
     ("ends_badly", "failed", "status 3"),
     ("hangs", "failed", "timed out after"),
+    (
+        "hangs_in_the_kernel",
+        "failed",
+        "blocked in the kernel: python3",
+    ),
     ("warns", "failed", "WARNING: injected"),
     ("is_allowed_to_warn", "passed", ""),
     ("crashes", "failed", "the machine died"),
     ("asks_the_host", "passed", ""),
     ("starts_clean", "passed", ""),
+    ("warns_afterwards", "failed", "it ended: "),
 ];
 
 /// Runs the cases and compares what came of them; `true` when the lab judged all of them right.
@@ -40,6 +46,7 @@ pub fn run(cx: &Context) -> Result<bool> {
     for case in cases.iter().filter(|case| case.group == "selftest") {
         runner.run(case, &mut report)?;
     }
+    runner.finish(&mut report);
     let mut wrong = 0;
     println!("---- the lab's judgement ----");
     for (name, result, text) in EXPECTED {
