@@ -32,8 +32,11 @@ install: kdir
 	$(MAKE) -C $(KDIR) M=$(CURDIR) modules_install
 	depmod
 
+# What Kbuild leaves at the top, for git, which removes none that it does not ignore.
+made = doc modules.order Module.symvers $(foreach end,*.ko *.o *.mod *.mod.c .*.cmd,':(glob)$(end)')
+
 clean:
-	@if [ -e $(KDIR)/Makefile ]; then $(MAKE) -C $(KDIR) M=$(CURDIR) clean; else git clean -fdXq -- rust drivers samples; fi
+	@if [ -e $(KDIR)/Makefile ]; then $(MAKE) -C $(KDIR) M=$(CURDIR) clean; else git clean -fdXq -- rust drivers samples $(made); fi
 
 sources = $(shell find drivers samples rust -name '*.rs' ! -name generated.rs ! -path '*/target/*')
 
