@@ -195,8 +195,10 @@ mod tests {
         assert!(left("101/share"), "it goes on");
         assert!(left("102") && !left("102/share"), "only its logs stay");
         drop(running);
-        tidy(&runs).unwrap();
-        assert!(!left("101"));
+        // A process that another test is just starting may still have the lock.
+        while left("101") {
+            tidy(&runs).unwrap();
+        }
         fs::remove_dir_all(runs).unwrap();
     }
 }

@@ -200,19 +200,35 @@ pub fn tail(path: &Path, count: usize) -> String {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_step_that_hangs_ends_with_all_that_it_started() {
+    /// A step that starts another process and hangs: what came of it, and the number of the process
+    /// unless the limit was too short for it to begin.
+    fn hang(limit: Duration) -> (Failed, Option<u32>) {
         let log = std::env::temp_dir().join(format!("step-{}.log", std::process::id()));
         let mut command = Command::new("sh");
         command.args(["-c", "sleep 1000 & echo $!; wait"]);
-        let limit = Duration::from_millis(300);
         let error = run_within(limit, "waiting", &log, &mut command).unwrap_err();
-        let failed = error.downcast::<Failed>().unwrap();
         fs::remove_file(&log).unwrap();
+        let failed = error.downcast::<Failed>().unwrap();
+        let number = failed.tail.lines().find_map(|line| line.parse().ok());
+        (failed, number)
+    }
+
+    #[test]
+    fn a_step_that_hangs_ends_with_all_that_it_started() {
+        let (failed, process) = (7..16)
+            .map(|power| hang(Duration::from_millis(1 << power)))
+            .find(|(_, process)| process.is_some())
+            .unwrap();
         assert!(failed.tail.contains("did not end within"), "{failed}");
-        let child = failed.tail.lines().nth(1).unwrap();
-        // Nobody may have reaped it yet.
-        let state = fs::read_to_string(format!("/proc/{child}/stat")).unwrap_or_default();
-        assert!(state.is_empty() || state.contains(") Z "), "{state}");
+        let stat = format!("/proc/{}/stat", process.unwrap());
+        let began = Instant::now();
+        let lives = || {
+            // Nobody may have reaped it yet.
+            fs::read_to_string(&stat).is_ok_and(|text| !text.contains(") Z "))
+        };
+        while lives() && began.elapsed() < Duration::from_secs(60) {
+            sleep(Duration::from_millis(10));
+        }
+        assert!(!lives());
     }
 }
