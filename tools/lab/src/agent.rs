@@ -91,7 +91,9 @@ impl Agent {
         mut on_line: impl FnMut(&str),
         mut on_request: impl FnMut(&str),
     ) -> Ended {
-        if writeln!(self.stream, "run {nonce} {name} {command}").is_err() {
+        // In one piece: the other end may go away as soon as it has read a part.
+        let request = format!("run {nonce} {name} {command}\n");
+        if self.stream.write_all(request.as_bytes()).is_err() {
             return Ended::Died;
         }
         let began = Instant::now();
