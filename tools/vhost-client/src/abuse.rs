@@ -18,22 +18,26 @@ use anyhow::{Result, ensure};
 use nix::errno::Errno;
 
 use crate::command::Proof;
-use crate::device::{Device, feature};
+use crate::device::{Device, feature, status};
 use crate::exchange::{self, BOTH, LOOP};
 use crate::ktap::Report;
 use crate::port::{Port, Setup};
+use crate::ring;
 
+/// Number of network devices (virtio 1.3, 5).
+const NET: u32 = 1;
 /// Frames that show a device works.
 const SHORT: u32 = 100;
 
 type Group = fn(&mut Report, &Proof) -> Result<()>;
 
 /// The groups, in the order they run.
-const GROUPS: [(&str, Group); 12] = [
+const GROUPS: [(&str, Group); 13] = [
     ("features", negotiation::features),
     ("status", negotiation::status),
     ("sizes", queues::sizes),
     ("addresses", queues::addresses),
+    ("packed", queues::packed),
     ("indices", queues::indices),
     ("config", space::run),
     ("table", table::run),
@@ -62,14 +66,22 @@ pub fn run(report: &mut Report, proof: &Proof, only: Option<&str>) -> Result<()>
     Ok(())
 }
 
-/// Opens the device anew and passes a few frames.
+/// Opens the device anew and passes a few frames, or just brings it up if it is not for frames.
 pub fn works(proof: &Proof) -> Result<()> {
+    let device = claimed(proof)?;
+    if device.device_id()? != NET {
+        return comes_up(&device);
+    }
+    drop(device);
     let port = Port::open(&proof.device, Setup::default())?;
     flows(port, proof)
 }
 
-/// Brings an open device up again and passes a few frames.
+/// Brings an open device up again and passes a few frames, or just brings it up.
 pub fn works_again(device: Device, proof: &Proof) -> Result<()> {
+    if device.device_id()? != NET {
+        return comes_up(&device);
+    }
     flows(Port::start(device, Setup::default())?, proof)
 }
 
@@ -83,6 +95,24 @@ fn flows(port: Port, proof: &Proof) -> Result<()> {
         ensure!(port.alive()?, "the device does not run");
     }
     Ok(())
+}
+
+/// Brings up a device of any type, with one queue.
+fn comes_up(device: &Device) -> Result<()> {
+    const SIZE: u16 = 64;
+
+    device.negotiate(LEAST)?;
+    device.memory.clear()?;
+    let ring = ring::new(&device.memory, SIZE, false, false)?;
+    device.set_queue(0, SIZE, ring.areas(), false)?;
+    device.enable(0, true)?;
+    device.add_status(status::DRIVER_OK)?;
+    let shown = device.status()?;
+    ensure!(
+        shown & (status::DRIVER_OK | status::FAILED | status::NEEDS_RESET) == status::DRIVER_OK,
+        "the status is {shown:#x}"
+    );
+    device.reset()
 }
 
 /// Opens and claims the device under test.

@@ -69,6 +69,9 @@ pub enum Command {
     Disable {
         #[command(flatten)]
         wire: Wire,
+        /// The device cannot start it again before a reset
+        #[arg(long)]
+        for_good: bool,
     },
     /// Send frames to a device that sends them back
     Loopback {
@@ -147,7 +150,14 @@ impl Command {
                 setup,
             } => transfer::loopback(report, device, *count, *setup),
             Self::LateEnable { wire } => queues::late_enable(report, wire),
-            Self::Disable { wire } => queues::disable(report, wire),
+            Self::Disable {
+                wire,
+                for_good: false,
+            } => queues::disable(report, wire),
+            Self::Disable {
+                wire,
+                for_good: true,
+            } => queues::disable_for_good(report, wire),
             Self::Abuse { proof, only } => abuse::run(report, proof, only.as_deref()),
             Self::Unmapped { proof } => abuse::unmapped::run(report, proof),
             Self::Fuzz { proof, seed, count } => fuzz::run(report, proof, *seed, *count),

@@ -9,7 +9,7 @@ use vmm_sys_util::eventfd::EventFd;
 
 use super::{LEAST, claimed, ignored, refused, works_again};
 use crate::command::Proof;
-use crate::device::{Device, status};
+use crate::device::{Device, feature, status};
 use crate::ioctl::{self, Argument};
 use crate::ktap::Report;
 use crate::memory;
@@ -145,6 +145,29 @@ pub fn addresses(report: &mut Report, proof: &Proof) -> Result<()> {
         matches!(shown, Ok(0) | Err(Errno::EOPNOTSUPP)),
         "GET_VRING_BASE tells the initial state or nothing",
         format!("{shown:x?}"),
+    );
+    Ok(())
+}
+
+/// Where packed rings may start.
+pub fn packed(report: &mut Report, proof: &Proof) -> Result<()> {
+    let device = claimed(proof)?;
+    if device.features()? & feature::RING_PACKED == 0 {
+        report.note("the device has no packed rings");
+        return Ok(());
+    }
+    device.negotiate(LEAST | feature::RING_PACKED)?;
+    let set_base = |base| ioctl::state(&device, ioctl::VHOST_SET_VRING_BASE(), 0, base);
+    // Used ring in the upper half, available ring in the lower; the wrap counter on top of each.
+    for base in [0, 0x8000, 0x8000_0000, 0x8000_8001, 0x8001_8000] {
+        let what = format!("packed base {base:#x}");
+        refused(report, &device, &what, &UNSUPPORTED, || set_base(base))?;
+    }
+    let initial = set_base(0x8000_8000);
+    report.check(
+        initial.is_ok(),
+        "packed base 0x80008000 is accepted",
+        format!("{initial:?}"),
     );
     Ok(())
 }
