@@ -8,6 +8,8 @@
 
 use core::fmt;
 
+use crate::layout::Msix;
+
 pub use crate::layout::Bar;
 pub use crate::layout::Kind;
 pub use crate::layout::Layout;
@@ -132,6 +134,10 @@ const HEADER_LEN: u8 = 0x40;
 const LIST: usize = 0x34;
 /// Capability ID of vendor-specific capabilities.
 const VENDOR_SPECIFIC: u8 = 0x09;
+/// Capability ID of MSI-X.
+const MSIX: u8 = 0x11;
+/// Bytes of an entry of the MSI-X table.
+const MSIX_ENTRY_LEN: u32 = 16;
 /// As many capabilities of 4 bytes as fit behind the header.
 const MAX_CAPABILITIES: usize = 48;
 
@@ -196,6 +202,25 @@ impl Capability<'_> {
     }
 }
 
+/// The MSI-X table and its pending bits, as the capability at offset `at` of the configuration space
+/// says. What is wrong with it is for the PCI core to find: the function has no MSI-X then.
+fn msix(config: &[u8], at: u8, bars: &[Option<Bar>; 6]) -> Option<Msix> {
+    let place = |kind, offset, length| {
+        // The BAR is in the three low bits of the offset.
+        let offset_and_bar = dword(config, usize::from(at), offset)?;
+        let [low, ..] = offset_and_bar.to_le_bytes();
+        Window::new(kind, low & 7, offset_and_bar & !7, length, bars).ok()
+    };
+    let [_, _, low, high] = dword(config, usize::from(at), 0)?.to_le_bytes();
+    // The size of the table is stored less one, in 11 bits.
+    let entries = u32::from(u16::from_le_bytes([low, high]) & 0x7ff).checked_add(1)?;
+    Some(Msix {
+        table: place(Kind::VectorTable, 4, entries.checked_mul(MSIX_ENTRY_LEN)?)?,
+        // A bit for each vector, in words of 64.
+        pending: place(Kind::PendingBits, 8, entries.div_ceil(64).checked_mul(8)?)?,
+    })
+}
+
 /// Keeps in `slot` the first good structure of a kind, or else the first error worth telling.
 ///
 /// "The driver SHOULD use the first instance of each virtio structure type that it can support"
@@ -239,6 +264,7 @@ pub fn parse(config: &[u8], bars: &[Option<Bar>; 6]) -> Result<Layout, Capabilit
     let mut next = byte(config, LIST).ok_or(CapabilityError::NoList)?;
 
     let (mut common, mut notify, mut isr, mut device) = (None, None, None, None);
+    let mut vectors = None;
     let mut left = MAX_CAPABILITIES;
     loop {
         // The two low bits are reserved and must be masked.
@@ -253,6 +279,9 @@ pub fn parse(config: &[u8], bars: &[Option<Bar>; 6]) -> Result<Layout, Capabilit
         let header = dword(config, usize::from(at), 0).ok_or(CapabilityError::Pointer(at))?;
         let [id, link, _, cfg_type] = header.to_le_bytes();
         next = link;
+        if id == MSIX {
+            vectors = vectors.or_else(|| msix(config, at, bars));
+        }
         if id != VENDOR_SPECIFIC {
             continue;
         }
@@ -265,6 +294,7 @@ pub fn parse(config: &[u8], bars: &[Option<Bar>; 6]) -> Result<Layout, Capabilit
             Kind::Notify => keep(&mut notify, capability.notify(bars)),
             Kind::Isr => keep(&mut isr, capability.window(bars)),
             Kind::Device => keep(&mut device, capability.window(bars)),
+            Kind::VectorTable | Kind::PendingBits => {}
         }
     }
 
@@ -273,5 +303,6 @@ pub fn parse(config: &[u8], bars: &[Option<Bar>; 6]) -> Result<Layout, Capabilit
         required(notify, Kind::Notify)?,
         optional(isr)?,
         optional(device)?,
+        vectors,
     )
 }

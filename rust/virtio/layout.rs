@@ -25,6 +25,10 @@ pub enum Kind {
     Isr,
     /// Device-specific configuration.
     Device,
+    /// The table of MSI-X vectors, of no use but that nothing else may be there.
+    VectorTable,
+    /// The pending bits of MSI-X, likewise.
+    PendingBits,
 }
 
 impl Kind {
@@ -55,7 +59,7 @@ impl Kind {
         match self {
             Self::Common => 56,
             Self::Notify => 2,
-            Self::Isr | Self::Device => 1,
+            Self::Isr | Self::Device | Self::VectorTable | Self::PendingBits => 1,
         }
     }
 
@@ -65,6 +69,7 @@ impl Kind {
             Self::Common | Self::Device => 4,
             Self::Notify => 2,
             Self::Isr => 1,
+            Self::VectorTable | Self::PendingBits => 8,
         }
     }
 
@@ -81,6 +86,8 @@ impl fmt::Display for Kind {
             Self::Notify => "notification",
             Self::Isr => "interrupt status",
             Self::Device => "device configuration",
+            Self::VectorTable => "MSI-X table",
+            Self::PendingBits => "MSI-X pending bits",
         })
     }
 }
@@ -207,9 +214,18 @@ impl Notify {
     }
 }
 
+/// Where MSI-X is.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Msix {
+    /// The table.
+    pub(crate) table: Window,
+    /// The pending bits.
+    pub(crate) pending: Window,
+}
+
 /// The structures of a function.
 ///
-/// Invariant: no two of them overlap.
+/// Invariant: no two of them overlap, nor do they overlap MSI-X.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct Layout {
     common: Window,
@@ -219,12 +235,13 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// The layout of these structures, unless two of them overlap.
+    /// The layout of these structures, unless two of them overlap, or one and MSI-X.
     pub(crate) fn new(
         common: Window,
         notify: Notify,
         isr: Option<Window>,
         device: Option<Window>,
+        msix: Option<Msix>,
     ) -> Result<Self, CapabilityError> {
         let layout = Self {
             common,
@@ -232,7 +249,7 @@ impl Layout {
             isr,
             device,
         };
-        layout.check_overlap()?;
+        layout.check_overlap(msix)?;
         Ok(layout)
     }
 
@@ -262,12 +279,14 @@ impl Layout {
     }
 
     /// Refuses structures on top of each other: a write to one would be a write to the other.
-    fn check_overlap(&self) -> Result<(), CapabilityError> {
+    fn check_overlap(&self, msix: Option<Msix>) -> Result<(), CapabilityError> {
         let windows = [
             (Kind::Common, Some(self.common)),
             (Kind::Notify, Some(self.notify.window)),
             (Kind::Isr, self.isr),
             (Kind::Device, self.device),
+            (Kind::VectorTable, msix.map(|msix| msix.table)),
+            (Kind::PendingBits, msix.map(|msix| msix.pending)),
         ];
         let mut rest = windows.as_slice();
         while let [(kind, window), tail @ ..] = rest {
