@@ -10,6 +10,7 @@
 #include <linux/mod_devicetable.h>
 #include <linux/vdpa.h>
 #include <linux/vhost_iotlb.h>
+#include <linux/virtio.h>
 #include <uapi/linux/vdpa.h>
 #include <uapi/linux/vhost_types.h>
 

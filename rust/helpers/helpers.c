@@ -2,12 +2,24 @@
 
 #include <linux/highmem.h>
 #include <linux/mm.h>
+#include <linux/virtio.h>
+#include <linux/workqueue.h>
 
 #include "helpers.h"
 
 bool rust_helper_vdpa_pci_bar_is_memory(struct pci_dev *pdev, int bar)
 {
 	return pci_resource_flags(pdev, bar) & IORESOURCE_MEM;
+}
+
+void rust_helper_vdpa_break_virtio_device(struct device *dev)
+{
+	virtio_break_device(dev_to_virtio(dev));
+}
+
+bool rust_helper_vdpa_queue_work(struct work_struct *work)
+{
+	return queue_work(system_dfl_wq, work);
 }
 
 bool rust_helper_vdpa_pfn_valid(unsigned long pfn)

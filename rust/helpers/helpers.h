@@ -7,7 +7,11 @@
 
 #include <linux/pci.h>
 
+struct work_struct;
+
 bool rust_helper_vdpa_pci_bar_is_memory(struct pci_dev *pdev, int bar);
+void rust_helper_vdpa_break_virtio_device(struct device *dev);
+bool rust_helper_vdpa_queue_work(struct work_struct *work);
 bool rust_helper_vdpa_pfn_valid(unsigned long pfn);
 void rust_helper_vdpa_get_pfn(unsigned long pfn);
 void rust_helper_vdpa_put_pfn(unsigned long pfn);

@@ -26,6 +26,7 @@ pub mod pci;
 pub mod software;
 pub mod stats;
 mod text;
+pub mod virtio_bus;
 pub mod virtio_pci;
 mod vtable;
 pub mod work;

@@ -12,7 +12,6 @@ use core::{
     mem::offset_of, //
 };
 use kernel::{
-    ffi::c_int,
     prelude::*,
     sync::LockClassKey,
     types::Opaque, //
@@ -76,14 +75,7 @@ impl<T: Run> Work<T> {
     /// Queues the work, unless it is queued already. Any context.
     pub fn queue(&self) {
         // SAFETY: The work item is initialized, and the queue is one of the system.
-        unsafe {
-            bindings::queue_work_on(
-                // CAST: A small constant, as the kernel crate has it.
-                bindings::wq_misc_consts_WORK_CPU_UNBOUND as c_int,
-                bindings::system_dfl_wq,
-                self.work.get(),
-            )
-        };
+        unsafe { bindings::vdpa_queue_work(self.work.get()) };
     }
 
     /// Takes the work from the queue, and waits until it does not run any more. Sleeps.

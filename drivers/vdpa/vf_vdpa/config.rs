@@ -34,7 +34,15 @@ impl Function<'_> {
             self.complain(control, fmt!("cannot be reached"));
             return self.cut_off(control);
         }
+        if !status.contains(Status::DRIVER_OK) {
+            self.complain(control, fmt!("was reset behind our back"));
+            self.sever();
+            control.phase = Phase::Lost;
+            return control.demand_reset();
+        }
         if status.contains(Status::NEEDS_RESET) {
+            // It may answer nothing any more.
+            self.sever();
             control.status = control.status.union(Status::NEEDS_RESET);
         }
         self.read_config(control);
@@ -59,6 +67,10 @@ impl Function<'_> {
             return self.complain(control, fmt!("the configuration does not settle"));
         }
         if fresh[..] != control.config[..] {
+            if !control.may_change() {
+                self.shared.receivers.mark_stale();
+                return self.complain(control, fmt!("the configuration changes all the time"));
+            }
             control.config = fresh;
             control.generation = control.generation.wrapping_add(1);
         }

@@ -102,6 +102,8 @@ pub(crate) struct Control {
     pub(crate) config: KVec<u8>,
     /// Changes with `config`.
     pub(crate) generation: u32,
+    /// When changes were first counted, and how many there were since.
+    changes: Option<(Instant<Monotonic>, u32)>,
     last_complaint: Option<Instant<Monotonic>>,
 }
 
@@ -117,6 +119,7 @@ impl Control {
             queues: KVec::from_elem(VirtQueue::INITIAL, usize::from(queues), GFP_KERNEL)?,
             config: KVec::from_elem(0, config_len, GFP_KERNEL)?,
             generation: 0,
+            changes: None,
             last_complaint: None,
         })
     }
@@ -141,6 +144,19 @@ impl Control {
             self.last_complaint = Some(Instant::now());
         }
         !quiet
+    }
+
+    /// Returns whether a change of the configuration may be shown now: so many a second. Consumers
+    /// read on until it does not change any more.
+    pub(crate) fn may_change(&mut self) -> bool {
+        const MOST: u32 = 64;
+
+        let (since, count) = self
+            .changes
+            .filter(|(since, _)| since.elapsed() < Delta::from_secs(1))
+            .unwrap_or_else(|| (Instant::now(), 0));
+        self.changes = Some((since, count.saturating_add(1)));
+        count < MOST
     }
 
     /// Shows that the device has to be reset, unless it is in that state.
@@ -209,7 +225,7 @@ impl Function<'_> {
                     );
                 }
                 if wants_driver_ok {
-                    control.status = control.status.union(Status::FAILED);
+                    self.fail(control);
                 }
                 return;
             }
@@ -219,7 +235,7 @@ impl Function<'_> {
         control.status = control.status.union(transition.set.difference(negotiated));
         if !matches!(control.phase, Phase::Stopped | Phase::Live) {
             if wants_driver_ok {
-                control.status = control.status.union(Status::FAILED);
+                self.fail(control);
             }
             return;
         }
@@ -272,7 +288,7 @@ impl Function<'_> {
 
     /// Shows `FAILED`, and takes from the device what it may have been told already.
     fn fail(&self, control: &mut Control) {
-        self.close_gates();
+        self.sever();
         control.status = control
             .status
             .difference(Status::DRIVER_OK)

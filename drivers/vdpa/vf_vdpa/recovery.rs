@@ -10,9 +10,12 @@ use super::{
     function::Function, //
 };
 use kernel::prelude::*;
-use vdpa::pci::{
-    channel_state,
-    ChannelState, //
+use vdpa::{
+    pci::{
+        channel_state,
+        ChannelState, //
+    },
+    virtio_bus::break_virtqueues, //
 };
 
 impl Function<'_> {
@@ -108,9 +111,16 @@ impl Function<'_> {
         Ok(())
     }
 
+    /// Takes a device that has stopped without the consumer's doing from the consumer, which may
+    /// wait for an answer.
+    pub(crate) fn sever(&self) {
+        self.close_gates();
+        break_virtqueues(self.pdev.as_ref());
+    }
+
     /// Takes the memory from a device that does not stop or cannot be reached.
     pub(crate) fn cut_off(&self, control: &mut Control) {
-        self.close_gates();
+        self.sever();
         self.enabled.clear_master();
         if control.phase != Phase::CutOff {
             dev_err!(
@@ -124,10 +134,19 @@ impl Function<'_> {
 
     /// Gives the device up.
     fn lose(&self, control: &mut Control) {
-        self.close_gates();
+        self.sever();
         self.enabled.clear_master();
         control.phase = Phase::Gone;
         control.demand_reset();
+    }
+
+    /// Takes the device from its consumer because somebody else is about to reset the function.
+    fn part(&self, control: &Control) {
+        if control.phase == Phase::Live {
+            self.sever();
+        } else {
+            self.close_gates();
+        }
     }
 
     /// Takes the hands off the registers, as somebody else is about to reset the function.
@@ -135,7 +154,7 @@ impl Function<'_> {
         let mut control = self.shared.control.lock();
         let control = &mut *control;
 
-        self.close_gates();
+        self.part(control);
         // A device in the middle of a transfer is better off with a reset that it knows.
         if !control.reachable() || self.transport.reset().is_err() {
             self.enabled.clear_master();
@@ -149,7 +168,7 @@ impl Function<'_> {
     pub(crate) fn freeze(&self) {
         let mut control = self.shared.control.lock();
 
-        self.close_gates();
+        self.part(&control);
         self.enabled.clear_master();
         control.abandoned = false;
         if control.phase != Phase::Gone {
