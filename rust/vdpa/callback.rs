@@ -33,7 +33,7 @@ unsafe impl Send for Callback {}
 /// The place for one callback, of a virtqueue or of the configuration.
 ///
 /// Only the abstraction stores a callback here (`set_vq_cb`, `set_config_cb`), and it empties the
-/// slot whenever the device was reset or unregistered. A driver embeds slots and calls them.
+/// slot whenever the device was reset or its consumer has left. A driver embeds slots and calls them.
 #[pin_data]
 pub struct Slot {
     /// Held while the callback runs, so that whoever replaced the callback knows that the old one

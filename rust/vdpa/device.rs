@@ -19,6 +19,11 @@ use kernel::{
         from_err_ptr,
         to_result, //
     },
+    ffi::{
+        c_int,
+        c_ulong,
+        c_void, //
+    },
     prelude::*,
     types::Opaque, //
 };
@@ -53,14 +58,46 @@ impl<'c, 'a, T: Operations> Context<'c, 'a, T> {
 }
 
 /// The part of a [`Device`] that does not depend on its type.
-///
-/// # Invariants
-///
-/// `retire` belongs to the type of the device that this is the head of.
 #[repr(C)]
 struct Head {
     vdev: Opaque<bindings::vdpa_device>,
-    retire: unsafe fn(NonNull<bindings::vdpa_device>),
+    /// Tells when a consumer leaves.
+    notifier: Opaque<bindings::notifier_block>,
+}
+
+impl Head {
+    /// Starts to watch consumers.
+    ///
+    /// # Safety
+    ///
+    /// - `vdev` is the head of a `Device` that stays until [`unwatch`](Self::unwatch) is called.
+    /// - `left` may be called for it until then.
+    unsafe fn watch(vdev: NonNull<bindings::vdpa_device>, left: bindings::notifier_fn_t) -> Result {
+        let head = vdev.as_ptr().cast::<Self>();
+
+        // SAFETY: By the safety requirements. The bus is set when a device is allocated.
+        to_result(unsafe {
+            (*head).notifier.get().write(bindings::notifier_block {
+                notifier_call: left,
+                ..pin_init::zeroed()
+            });
+            bindings::bus_register_notifier((*vdev.as_ptr()).dev.bus, (*head).notifier.get())
+        })
+    }
+
+    /// Stops to watch consumers. Waits for a notification that is under way.
+    ///
+    /// # Safety
+    ///
+    /// `vdev` is the head of a `Device` that is being watched.
+    unsafe fn unwatch(vdev: NonNull<bindings::vdpa_device>) {
+        let head = vdev.as_ptr().cast::<Self>();
+
+        // SAFETY: By the safety requirement. This fails only for what was not registered.
+        unsafe {
+            bindings::bus_unregister_notifier((*vdev.as_ptr()).dev.bus, (*head).notifier.get())
+        };
+    }
 }
 
 /// A vDPA device, allocated by the C core.
@@ -142,7 +179,6 @@ impl<T: Operations> Device<T> {
         // SAFETY: `this` is a fresh allocation of the size of `Self`, on which nobody else has an
         // eye yet. `data` is pinned, as the C core never moves a device.
         unsafe {
-            (&raw mut (*this).head.retire).write(Self::retire);
             // Lifetimes do not exist at run time; `with()` hands out a shorter one.
             (&raw mut (*this).parent).write(NonNull::from(parent).cast());
             pin_init::raw_try_init(&raw mut (*this).data, data)?;
@@ -183,25 +219,64 @@ impl<T: Operations> Device<T> {
     ) -> Result {
         let allocation = Self::allocate(mdev, parent, name, spaces, data)?;
 
+        // SAFETY: The device is initialized. The references to it outlive the watch, which ends
+        // below or in `unregister()`, while its management device still exists.
+        unsafe { Head::watch(allocation.ptr.cast(), Some(Self::bus_callback)) }?;
         // SAFETY: The device is initialized, and the lock is held. On failure nobody uses the
         // device any more, and its reference stays with `allocation`.
-        to_result(unsafe {
+        let registered = to_result(unsafe {
             bindings::_vdpa_register_device(allocation.as_raw(), u32::from(nvqs))
-        })?;
+        });
+        if let Err(error) = registered {
+            // SAFETY: It is being watched.
+            unsafe { Head::unwatch(allocation.ptr.cast()) };
+            return Err(error);
+        }
 
         // The reference is now dropped by `_vdpa_unregister_device()`.
         core::mem::forget(allocation);
         Ok(())
     }
 
-    /// Removes all callbacks. No consumer is left.
+    /// Called for whatever happens on the vDPA bus.
+    ///
+    /// A driver that fails on a device may leave it without a reset, and virtio-vdpa then frees
+    /// what its callbacks work on. So whoever has left a device, has left it reset.
     ///
     /// # Safety
     ///
-    /// `vdev` is the head of a `Device<T>` whose management device still exists.
-    unsafe fn retire(vdev: NonNull<bindings::vdpa_device>) {
-        // SAFETY: By the safety requirement.
-        unsafe { Self::with(vdev.as_ptr(), |cx| Self::clear_callbacks(vdev.as_ptr(), cx)) };
+    /// `notifier` is the one of a `Device<T>` that is being watched; `data` is a device.
+    unsafe extern "C" fn bus_callback(
+        notifier: *mut bindings::notifier_block,
+        event: c_ulong,
+        data: *mut c_void,
+    ) -> c_int {
+        let left = [
+            bindings::bus_notifier_event_BUS_NOTIFY_UNBOUND_DRIVER,
+            bindings::bus_notifier_event_BUS_NOTIFY_DRIVER_NOT_BOUND,
+        ];
+        // SAFETY: By the safety requirement, `notifier` is part of a `Head`, whose first field is
+        // the device.
+        let vdev = unsafe { notifier.byte_sub(offset_of!(Head, notifier)) }
+            .cast::<bindings::vdpa_device>();
+        // SAFETY: As above.
+        let dev = unsafe { &raw mut (*vdev).dev };
+
+        if dev.cast() == data && u32::try_from(event).is_ok_and(|event| left.contains(&event)) {
+            // SAFETY: By the safety requirement, as a device is watched only while its management
+            // device exists.
+            unsafe {
+                Self::with(vdev, |cx| {
+                    if T::get_status(cx) != 0 {
+                        // A device that does not reset has said so, and is cut off.
+                        let _ = T::reset(cx);
+                    }
+                    Self::clear_callbacks(vdev, cx);
+                })
+            };
+        }
+        // Others want to know, too (`NOTIFY_DONE`).
+        0
     }
 
     /// Removes all callbacks. None of them is being called when this returns.
@@ -265,12 +340,9 @@ pub(crate) unsafe fn unregister(vdev: NonNull<bindings::vdpa_device>) {
     // SAFETY: By the safety requirements.
     unsafe { bindings::_vdpa_unregister_device(vdev.as_ptr()) };
 
-    // SAFETY: Every device that this crate registers starts with a `Head`; the reference taken
-    // above keeps it.
-    let retire = unsafe { (*vdev.as_ptr().cast::<Head>()).retire };
-    // SAFETY: By the type invariant of `Head`. `dev_del` is called while the management device
-    // exists.
-    unsafe { retire(vdev) };
+    // SAFETY: Every device that this crate registers is being watched; the reference taken above
+    // keeps it.
+    unsafe { Head::unwatch(vdev) };
 
     // SAFETY: Drops the reference taken above.
     unsafe { bindings::put_device(&raw mut (*vdev.as_ptr()).dev) };

@@ -97,6 +97,9 @@ impl Operations for VfDevice {
 
     fn get_vendor_vq_stats(cx: Cx<'_, '_>, vq: u16, stats: &mut Stats<'_>) -> Result {
         let shared = &cx.parent().shared;
+        if vq >= cx.data().nvqs {
+            return Err(EINVAL);
+        }
         let ready = {
             let mut control = shared.control.lock();
             control.queue(vq).ok_or(EINVAL)?.ready
@@ -111,7 +114,7 @@ impl Operations for VfDevice {
     fn get_vq_notification(cx: Cx<'_, '_>, vq: u16) -> Option<NotificationArea> {
         let function = cx.parent();
         // What the consumer accepts makes no difference: the answer must not change.
-        let queue = function.queue_limits(cx.data(), Features::EMPTY, vq)?;
+        let queue = function.fixed_limits(cx.data(), vq)?;
         let layout = function.transport.layout().notify();
         let bar = u32::from(layout.window().bar());
         let size = u64::try_from(PAGE_SIZE).ok()?;

@@ -39,7 +39,7 @@ const MAX_PAIRS: u16 = MAX_QUEUES / 2;
 const MAX_HARDWARE_QUEUES: u16 = 4097;
 
 /// The features that decide how many queue pairs a network device has.
-const MULTIQUEUE: Features = features::net::MQ.union(features::net::RSS);
+pub(crate) const MULTIQUEUE: Features = features::net::MQ.union(features::net::RSS);
 
 /// Features that say what is done with hashes, and that may require one of [`MULTIQUEUE`].
 const HASH: Features = features::net::HASH_REPORT.union(features::net::HASH_TUNNEL);
@@ -70,7 +70,7 @@ pub(crate) struct Limits {
 }
 
 impl Limits {
-    /// Reads the limits of a function that was just reset. It is reset again in the end.
+    /// Reads the limits of a function. It is reset in the end.
     ///
     /// # Errors
     ///

@@ -10,6 +10,7 @@ use super::{
     },
     function::Function,
     interrupts::Interrupts,
+    limits::MULTIQUEUE,
     profile::Profile, //
 };
 use kernel::{
@@ -47,6 +48,18 @@ impl Function<'_> {
         let index = profile.map.hardware_index(vq, negotiated, limits.id)?;
 
         limits.queue(index, negotiated)
+    }
+
+    /// Returns the limits of a virtqueue if they, and its index in the function, are the same
+    /// whatever the consumer accepts of what is offered.
+    pub(crate) fn fixed_limits(&self, profile: &Profile, vq: u16) -> Option<QueueLimits> {
+        let all = self.queue_limits(profile, profile.features, vq)?;
+        let some = profile.features.difference(MULTIQUEUE);
+
+        match self.queue_limits(profile, some, vq) {
+            Some(other) if other.doorbell != all.doorbell => None,
+            _ => Some(all),
+        }
     }
 
     /// Enables all virtqueues that are ready, and starts the device (`DRIVER_OK`).
@@ -225,11 +238,13 @@ impl Function<'_> {
         }
     }
 
-    /// Lets no kick through any more.
+    /// Lets no kick through any more, and no interrupt of a virtqueue: the consumer may be gone when
+    /// a device makes one up.
     pub(crate) fn close_gates(&self) {
         for queue in &self.shared.receivers.queues {
             queue.close();
             queue.forget_kicks();
+            queue.set_muted(true);
         }
     }
 

@@ -46,7 +46,7 @@ pub(crate) struct Queue {
     pub(crate) callback: Slot,
     /// The gate of the doorbell: 0, or what [`pack`] returns.
     doorbell: Atomic<u64>,
-    /// The consumer has disabled the queue, and is not told of interrupts.
+    /// The queue is not enabled, and the consumer is not told of interrupts.
     muted: Atomic<bool>,
     /// A kick came while the gate was closed.
     pending: Atomic<bool>,
@@ -59,7 +59,7 @@ impl Queue {
         pin_init!(Self {
             callback <- Slot::new(),
             doorbell: Atomic::new(0),
-            muted: Atomic::new(false),
+            muted: Atomic::new(true),
             pending: Atomic::new(false),
             kicks: Atomic::new(0),
             interrupts: Atomic::new(0),
