@@ -147,6 +147,8 @@ impl<'bound> Enabled<'bound> {
     ///
     /// To be called at the end of probe, with interrupts but before bus mastering is enabled.
     pub fn save(&mut self) -> Result {
+        // Whoever had the function before may have left it enabled.
+        self.clear_master();
         // SAFETY: The function is valid and enabled.
         to_result(unsafe { bindings::pci_save_state(as_raw(self.pdev)) })?;
         // SAFETY: As above.

@@ -199,19 +199,14 @@ impl<'bound> Transport<'bound> {
     /// - `ETIMEDOUT` if the device does not finish.
     pub fn reset(&self) -> Result {
         self.set_status(Status::RESET);
-        read_poll_timeout(
-            || Ok(self.status()),
+        let status = poll(
+            || self.status(),
             |status| status.is_reset() || status.is_gone(),
-            RESET_POLL,
-            RESET_TIMEOUT,
-        )
-        .and_then(|status| {
-            if status.is_gone() {
-                Err(ENODEV)
-            } else {
-                Ok(())
-            }
-        })
+        )?;
+        if status.is_gone() {
+            return Err(ENODEV);
+        }
+        Ok(())
     }
 
     /// Returns the number that changes with the device configuration.
@@ -319,6 +314,20 @@ impl<'bound> Transport<'bound> {
     }
 }
 
+/// Reads until `done`. May sleep.
+///
+/// # Errors
+///
+/// `ETIMEDOUT` if that takes too long.
+fn poll<T>(read: impl Fn() -> T, done: impl Fn(&T) -> bool) -> Result<T> {
+    match read_poll_timeout(|| Ok(read()), &done, RESET_POLL, RESET_TIMEOUT) {
+        // A host that is busy may have been away for all that time, between a read and the look at
+        // the clock.
+        Err(ETIMEDOUT) => Some(read()).filter(done).ok_or(ETIMEDOUT),
+        result => result,
+    }
+}
+
 /// The registers of one virtqueue.
 pub struct SelectedQueue<'t, 'bound> {
     transport: &'t Transport<'bound>,
@@ -388,18 +397,16 @@ impl SelectedQueue<'_, '_> {
         let transport = self.transport;
 
         transport.write16(reg::QUEUE_RESET, 1);
-        let value = read_poll_timeout(
+        let (reset, _) = poll(
             || {
-                Ok((
+                (
                     transport.read16(reg::QUEUE_RESET),
                     transport.read16(reg::QUEUE_ENABLE),
-                ))
+                )
             },
             |(reset, enable)| *reset == u16::MAX || (*reset == 0 && *enable == 0),
-            RESET_POLL,
-            RESET_TIMEOUT,
         )?;
-        if value.0 == u16::MAX {
+        if reset == u16::MAX {
             return Err(ENODEV);
         }
         Ok(())
