@@ -9,19 +9,14 @@ disk() {
 	# Nothing loads modules by itself in the machine.
 	modprobe virtio_blk || die "loading virtio_blk"
 	A=$(disk_function)
-	[ -e "$PCI/$A" ] || skip "the machine has no virtio-blk function"
 	bind_driver "$A" || die "binding $A" "$(dmesg | tail -n 5)"
 }
 
 has_disk() {
-	# Nothing loads modules by itself in the machine.
-	modprobe virtio_blk || die "loading virtio_blk"
 	compgen -G "$PCI/$A/virtio*/block/*" >/dev/null
 }
 
 find_disk() {
-	# Nothing loads modules by itself in the machine.
-	modprobe virtio_blk || die "loading virtio_blk"
 	wait_for "$SOON" has_disk || die "a disk appears below $A"
 	local dir
 	for dir in "$PCI/$A"/virtio*/block/*; do
@@ -91,12 +86,19 @@ case_deleted_under_load() {
 }
 
 # The owner through vhost-vdpa is as hostile as for a network device.
-# limit: 120
+# limit: 240
 case_vhost_abuse() {
 	disk
 	modprobe vhost_vdpa
 	run_ok vdpa_add "$A" d0
 	bus vhost d0
-	run_ok "$CLIENT" info "$(vhost_node d0)"
 	eq "$(info "$(vhost_node d0)" device_id)" 2 "a program sees a block device"
+	local group
+	for group in status addresses indices config table order; do
+		client abuse "$(vhost_node d0)" --only $group
+	done
+	# And the next owner finds a disk that works.
+	bus virtio d0
+	find_disk
+	run_ok dd if="$DISK" of=/dev/null bs=128k count=8 iflag=direct
 }

@@ -14,7 +14,8 @@ DRIVER=${DRIVER:-vf_vdpa}
 RESULTS=0
 FAILURES=0
 # Wiring of the machine: VF 0 and 1 are back to back (with an MTU of 9000), and
-# so are VF 2 and 3 (with MQ_PAIRS queue pairs, when the host allows it).
+# so are VF 2 and 3 (with packed rings, without RING_RESET, and with several
+# queue pairs when the host allows it).
 export LAB PCI VDPA DEBUG DRIVER
 export PATH=$LAB/bin:$PATH
 
@@ -96,6 +97,12 @@ wait_for() { # wait_for SECONDS COMMAND...: until it succeeds
 	done
 }
 
+# A misspelt check must not pass.
+command_not_found_handle() {
+	fail "there is no command $1"
+	return 127
+}
+
 # ---- the host ------------------------------------------------------------
 
 # host unplug|plug hot, host link vf0 up|down: asks the emulator. The request
@@ -124,6 +131,10 @@ hot_function() { # the plain virtio-net function that can be unplugged
 
 disk_function() { # the virtio-blk function
 	echo 0000:03:00.0
+}
+
+single_function() { # the virtio-net function with one interrupt vector
+	echo 0000:04:00.0
 }
 
 make_vfs() { # make_vfs N: N fresh VFs that no driver has been bound to
@@ -226,10 +237,6 @@ netdev() { # netdev BDF: network interface of the function, through virtio-vdpa 
 	return 1
 }
 
-netdev_of() { # netdev_of NAME: network interface of a vdpa device
-	netdev "$(basename "$(dirname "$(readlink -f "$VDPA/devices/$1")")")"
-}
-
 # ---- network name spaces -------------------------------------------------
 
 ns_with() { # ns_with NS NETDEV ADDRESS: a name space that has the interface, up
@@ -253,11 +260,11 @@ in_ns() { # in_ns NS COMMAND...
 guest_start() {
 	local name=$1 node=$2 address=$3
 	shift 3
-	rm -f "/tmp/$name.in" "/tmp/$name.sock"
+	rm -f "/tmp/$name.sock"
 	ulimit -l unlimited
 	qemu-system-x86_64 -nodefaults -no-user-config -display none \
-		-accel tcg -M q35 -cpu qemu64 -m 64 \
-		-kernel "$LAB/guest/bzImage" -initrd "$LAB/guest/initramfs" \
+		-accel tcg -M pc -cpu qemu64 -m 64 \
+		-kernel "$LAB/guest/vmlinux" -initrd "$LAB/guest/initramfs" \
 		-append "console=ttyS0 quiet panic=-1 address=$address" \
 		-netdev "vhost-vdpa,id=net,vhostdev=$node" \
 		-device virtio-net-pci,netdev=net,disable-legacy=on,romfile= \
@@ -331,7 +338,7 @@ guest_stop() { # guest_stop NAME [SIGNAL]
 # Puts the machine back: no process of the case, no vdpa device, no VF, no
 # module under test. What cannot be put back is a failure of the case.
 clean_up() {
-	local status=$? ns dev pid
+	local status=$? ns dev pid name number
 	trap - EXIT
 	for pid in $(jobs -p); do
 		kill -KILL -- "$pid" 2>/dev/null
@@ -344,22 +351,19 @@ clean_up() {
 	done
 	wait 2>/dev/null
 	for dev in "$VDPA"/devices/*; do
-		[ ! -e "$dev" ] || vdpa dev del "${dev##*/}"
+		[ ! -e "$dev" ] || vdpa dev del "${dev##*/}" || fail "${dev##*/} cannot be deleted"
 	done
-	for dev in "$PCI/$(pf)"/virtfn* "$PCI/$(hot_function)" "$PCI/$(disk_function)"; do
-		[ -e "$dev/driver_override" ] || continue
-		read -r pid <"$dev/driver_override"
-		[ "$pid" != "(null)" ] || continue
-		dev=$(readlink -f "$dev")
+	for dev in "$PCI"/*; do
+		read -r name <"$dev/driver_override"
+		[ "$name" != "(null)" ] || continue
 		unbind_driver "${dev##*/}"
-		case $dev in
-		*/"$(hot_function)" | */"$(disk_function)") echo "${dev##*/}" >/sys/bus/pci/drivers_probe ;;
-		esac
+		# What is no VF had the kernel's own driver.
+		[ -e "$dev/physfn" ] || echo "${dev##*/}" >/sys/bus/pci/drivers_probe
 	done
-	read -r pid <"$PCI/$(pf)/sriov_numvfs"
-	[ "$pid" = 0 ] || echo 0 >"$PCI/$(pf)/sriov_numvfs"
+	read -r number <"$PCI/$(pf)/sriov_numvfs"
+	[ "$number" = 0 ] || echo 0 >"$PCI/$(pf)/sriov_numvfs" || fail "the VFs cannot be removed"
 	for ns in /run/netns/*; do
-		[ ! -e "$ns" ] || ip netns del "${ns##*/}"
+		[ ! -e "$ns" ] || ip netns del "${ns##*/}" || fail "container ${ns##*/} cannot be deleted"
 	done
 	unload rust_vdpa_loopback || fail "rust_vdpa_loopback cannot be removed"
 	unload || fail "$DRIVER cannot be removed"

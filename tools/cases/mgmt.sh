@@ -165,7 +165,7 @@ case_max_vqp_is_shown() {
 	done
 	log_mark
 	run_fails "Invalid argument" vdpa_add "$A" d0 max_vqp 5
-	one_line "$A" 4
+	one_line "$A" "4 queue pairs"
 	run_fails "Invalid argument" vdpa_add "$A" d0 max_vqp 65535
 	run_ok vdpa_add "$A" d0
 	eq "$(config d0 max_vq_pairs)" 4 "without the attribute it is the function's"
@@ -192,7 +192,7 @@ case_refuses_foreign_functions() {
 		# The SATA controller: every such machine has one, and nothing needs it.
 		[ "$(cat "$dev/class")" = 0x010601 ] && bdf=${dev##*/}
 	done
-	[ -n "$bdf" ] || skip "the machine has no SATA controller"
+	[ -n "$bdf" ] || die "the machine has no SATA controller"
 	refuses "$bdf" virtio
 }
 
@@ -206,8 +206,8 @@ case_refuses_legacy_functions() {
 		[[ $(cat "$dev/device") = 0x100? ]] || continue
 		lspci -vv -s "${dev##*/}" | grep -q VirtIO || bdf=${dev##*/}
 	done
-	[ -n "$bdf" ] || skip "the machine has no legacy virtio function"
-	refuses "$bdf" ""
+	[ -n "$bdf" ] || die "the machine has no legacy virtio function"
+	refuses "$bdf" "no common configuration capability"
 }
 
 # A function without MSI-X is refused in one line.
@@ -219,7 +219,7 @@ case_refuses_functions_without_msix() {
 		lspci -vv -s "${dev##*/}" | grep -q VirtIO || continue
 		lspci -vv -s "${dev##*/}" | grep -q MSI-X || bdf=${dev##*/}
 	done
-	[ -n "$bdf" ] || skip "the machine has no virtio function without MSI-X"
+	[ -n "$bdf" ] || die "the machine has no virtio function without MSI-X"
 	refuses "$bdf" MSI-X
 }
 
@@ -234,6 +234,7 @@ refuses() { # refuses BDF WORD
 	ok "$1 is refused"
 	one_line "$1" "$2"
 	eq "$(vdpa mgmtdev show)" "$before" "there is no new management device"
+	unbind_driver "$1"
 }
 
 # vstats: the counters move when there is traffic, queue by queue. The kernel
@@ -312,14 +313,48 @@ case_interrupts_have_names() {
 # A function with fewer vectors than queues shares one among them.
 # drivers: vf_vdpa
 case_too_few_vectors_are_shared() {
-	load || die "loading $DRIVER"
-	local bdf name
-	bdf=$(hot_function)
-	bind_driver "$bdf" || die "binding $bdf"
-	for name in config vqs; do
-		eq "$(grep -c "vf_vdpa-$bdf-$name\$" /proc/interrupts)" 1 "the interrupt of $name has a line"
+	few_vectors "$(hot_function)" -config -vqs
+}
+
+# A function with a single vector shares it among everything.
+# drivers: vf_vdpa
+case_single_vector_is_shared() {
+	few_vectors "$(single_function)" ""
+}
+
+few_vectors() { # few_vectors BDF SUFFIX...: of the names of its interrupts
+	A=$1
+	shift
+	bind_driver "$A" || die "binding $A" "$(dmesg | tail -n 3)"
+	local name
+	for name; do
+		eq "$(grep -c "vf_vdpa-$A$name\$" /proc/interrupts)" 1 "the interrupt vf_vdpa-$A$name has a line"
 	done
-	eq "$(grep -c "vf_vdpa-$bdf" /proc/interrupts)" 2 "there are no others"
+	eq "$(grep -c "vf_vdpa-$A" /proc/interrupts)" $# "there are no others"
+	run_ok vdpa_add "$A" a
+	# Its doorbells share a page: nobody may have that.
+	modprobe vhost_vdpa
+	bus vhost a
+	eq "$(info "$(vhost_node a)" doorbells)" "[false,false,false]" "doorbells that share a page cannot be mapped"
+	emulator_answers
+}
+
+# A type of device that is neither network nor disk: no consumer is refused.
+case_other_types_are_not_blocked() {
+	local dev
+	A=
+	for dev in "$PCI"/*; do
+		[ "$(cat "$dev/vendor"):$(cat "$dev/device")" = 0x1af4:0x1044 ] || continue
+		[ -z "$(lspci -vv -s "${dev##*/}" | sed -n '/MSI-X/p')" ] || A=${dev##*/}
+	done
+	[ -n "$A" ] || die "the machine has no entropy function"
+	modprobe virtio_rng
+	bind_driver "$A" || die "binding $A" "$(dmesg | tail -n 3)"
+	run_ok vdpa_add "$A" r0
+	bus virtio r0
+	run_ok wait_for "$SOON" compgen -G "$PCI/$A/virtio*/driver"
+	run_ok dd if=/dev/hwrng of=/tmp/noise bs=64 count=4 iflag=fullblock
+	eq "$(stat -c %s /tmp/noise)" 256 "entropy comes through vDPA"
 }
 
 # 100 times add and delete leave nothing behind.
@@ -336,9 +371,9 @@ case_cycles_leak_nothing() {
 		slab /tmp/before
 		cycles 100 || break
 		slab /tmp/after
-		# One object a cycle is a leak. Other users of memory make noise, so a
-		# cache must grow in two rounds.
-		join /tmp/before /tmp/after | awk '$3 - $2 >= 100 { print $1, $3 - $2 }' >"/tmp/leaks-$round"
+		# One object a cycle is a leak, less what others gave back meanwhile. They
+		# make noise the other way, too, so a cache must grow in two rounds.
+		join /tmp/before /tmp/after | awk '$3 - $2 >= 60 { print $1, $3 - $2 }' >"/tmp/leaks-$round"
 		leaks=$(join /tmp/leaks-1 "/tmp/leaks-$round")
 		[ -n "$leaks" ] || break
 	done

@@ -63,3 +63,27 @@ case_guest_reboots() {
 	comes_up 2
 	guest_pings
 }
+
+# needs: guest
+# limit: 1500
+case_qemu_is_killed() {
+	neighbour
+	start
+	guest_pings
+	# While frames come in, with nobody to give the device back.
+	in_ns right ping -q -f "$LEFT" >/dev/null 2>&1 &
+	local pinger=$!
+	sleep 1
+	guest_stop guest KILL
+	sleep 1
+	kill -KILL "$pinger"
+	wait "$pinger" 2>/dev/null
+	# In the middle of the boot, too.
+	: >/tmp/guest.log
+	guest_start guest "$NODE_A" "$LEFT/24"
+	sleep 10
+	guest_stop guest KILL
+	: >/tmp/guest.log
+	start
+	guest_pings
+}

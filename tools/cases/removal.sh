@@ -158,6 +158,11 @@ case_rmmod_while_idle() {
 }
 
 # limit: 180
+case_rmmod_while_open() {
+	while_open rmmod
+}
+
+# limit: 180
 case_rmmod_while_live() {
 	while_open rmmod --live
 }
@@ -325,7 +330,7 @@ case_flr_under_virtio_traffic() {
 	local right=$!
 	sleep 1
 	run_ok flr
-	sleep 1
+	network_still_configurable
 	kill $left $right
 	wait $left $right 2>/dev/null
 	no_containers

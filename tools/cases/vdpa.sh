@@ -95,14 +95,38 @@ no_containers() {
 
 # they_ping: the two containers reach each other
 they_ping() {
-	run_ok in_ns left ping -q -c 4 -i 0.2 -W 10 "$RIGHT"
-	run_ok in_ns right ping -q -c 4 -i 0.2 -W 10 "$LEFT"
+	pings left "$RIGHT"
+	pings right "$LEFT"
+}
+
+pings() { # pings NS ADDRESS: one echo may get lost, as on any wire
+	local output
+	output=$(in_ns "$1" ping -q -c 4 -i 0.2 -W 10 "$2" 2>&1)
+	match "$output" "*4 packets transmitted, [34] received*" "$1 reaches $2: $output"
+}
+
+# emulator_answers: the device a is the hot or the single function, behind which
+# nobody is but the emulator itself, who answers at 10.0.2.2
+emulator_answers() {
+	bus virtio a || die "giving a to virtio_vdpa"
+	wait_for "$SOON" netdev "$A" || die "no network interface appears below $A"
+	LEFT_DEV=$(netdev "$A")
+	ns_with left "$LEFT_DEV" 10.0.2.15/24 || die "moving $LEFT_DEV into a container"
+	run_ok in_ns left ping -q -c 3 -i 0.3 -W 10 10.0.2.2
 }
 
 # they_transfer: frames flow between a and b through vhost-vdpa
 they_transfer() {
 	to_vhost
 	run_ok "$CLIENT" transfer "$NODE_A" "$NODE_B" --count 200
+}
+
+# network_still_configurable: nobody waits forever with the lock of all network
+# configuration, in particular not for the answer of a control queue that is dead
+network_still_configurable() {
+	ip -n left link set "$LEFT_DEV" promisc on 2>/dev/null
+	sleep 1
+	run_ok timeout 20 ip link set lo up
 }
 
 # ---- processes in the background -----------------------------------------

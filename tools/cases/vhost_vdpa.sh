@@ -57,6 +57,14 @@ case_disable() {
 	client disable "$NODE_A" "$NODE_B"
 }
 
+# The same of functions without RING_RESET: it stops until the next reset.
+# drivers: vf_vdpa
+# limit: 180
+case_disable_without_queue_reset() {
+	vhost_pair 2
+	client disable "$NODE_A" "$NODE_B" --for-good
+}
+
 abuse() { # abuse GROUP
 	vhost_pair 0
 	client abuse "$NODE_A" --peer "$NODE_B" --only "$1"
@@ -80,6 +88,12 @@ case_bad_sizes() {
 # limit: 120
 case_bad_addresses() {
 	abuse addresses
+}
+
+# limit: 120
+case_bad_packed_state() {
+	vhost_pair 2
+	client abuse "$NODE_A" --peer "$NODE_B" --only packed
 }
 
 # limit: 120

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
 use crate::archive::Archive;
 use crate::cache::Key;
@@ -24,7 +24,7 @@ pub fn kernel(cx: &Context, packages: &Packages) -> Result<PathBuf> {
     let dir = cx
         .cache
         .entry("guest", &key, |dir| build(cx, packages, dir))?;
-    Ok(dir.join("bzImage"))
+    Ok(dir.join("vmlinux"))
 }
 
 /// The guest's initramfs.
@@ -65,10 +65,15 @@ fn build(cx: &Context, packages: &Packages, dir: &Path) -> Result<()> {
     step::run(
         "building the guest's kernel (once, about 4 minutes)",
         &log,
-        cx.kernel_make(&source)?.arg("bzImage"),
+        cx.kernel_make(&source)?.arg("vmlinux"),
     )?;
-    fs::copy(source.join("arch/x86/boot/bzImage"), dir.join("bzImage"))
-        .context("the guest's kernel")?;
+    // Not compressed: it is unpacked by a machine that is emulated twice.
+    let mut strip = Command::new("strip");
+    strip
+        .arg("-o")
+        .arg(dir.join("vmlinux"))
+        .arg(source.join("vmlinux"));
+    step::run("stripping the guest's kernel", &log, &mut strip)?;
     fs::remove_dir_all(&source)?;
     Ok(())
 }

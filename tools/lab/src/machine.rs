@@ -63,7 +63,7 @@ impl Machine {
             copy(&from, &share.join(to))?;
         }
         if let Some(guest) = guest {
-            copy(&guest, &share.join("guest/bzImage"))?;
+            copy(&guest, &share.join("guest/vmlinux"))?;
             fs::write(share.join("guest/initramfs"), guest::initramfs()?)?;
         }
         Ok(Self {

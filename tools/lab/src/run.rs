@@ -145,6 +145,15 @@ impl<'a> Runner<'a> {
         let mut stacks = Vec::new();
         let mut result = Verdict::Passed;
         match seen.ended {
+            Ended::Died if !case.ends.is_empty() => {
+                if let Verdict::Failed(more) = verdict(&output, 0) {
+                    why.extend(more);
+                }
+                why.extend(missing(&case.ends, &seen.during));
+            }
+            Ended::Status(_) if !case.ends.is_empty() => {
+                why.push("the machine did not go down".to_owned());
+            }
             Ended::Status(status) => match verdict(&output, status) {
                 Verdict::Failed(more) => why.extend(more),
                 other => result = other,
@@ -282,6 +291,15 @@ fn observe(
         before: vm.console.before(&nonce),
         during: vm.console.during(&nonce),
     }
+}
+
+/// The lines that the kernel should have said and has not.
+fn missing(wanted: &[String], lines: &[String]) -> Vec<String> {
+    wanted
+        .iter()
+        .filter(|wanted| !lines.iter().any(|line| line.contains(wanted.as_str())))
+        .map(|wanted| format!("the kernel did not say `{wanted}`"))
+        .collect()
 }
 
 /// What to report of the kernel's lines: each item says when they came, and what is allowed in them.
