@@ -81,6 +81,16 @@ impl Limits {
         selector: &mut Selector,
         id: DeviceId,
     ) -> Result<Self> {
+        // The BARs of a function may be gone without the kernel's knowledge.
+        reset(pdev, transport)?;
+        transport.set_status(Status::ACKNOWLEDGE);
+        if transport.status() != Status::ACKNOWLEDGE {
+            dev_err!(
+                pdev,
+                "refused: its registers do not answer, remove it and rescan the bus\n"
+            );
+            return Err(ENODEV);
+        }
         let device = transport.device_features(selector);
         policy::required(device).map_err(|error| {
             dev_err!(pdev, "refused: {}\n", Text(error));
