@@ -107,7 +107,7 @@ case_fatal_error_while_live() {
 case_fatal_error_under_virtio_traffic() {
 	failing
 	emulator_answers
-	in_ns left ping -q -f 10.0.2.2 >/dev/null 2>&1 &
+	flood left 10.0.2.2
 	local pinger=$!
 	run_ok inject fatal
 	run_ok wait_for "$SOON" recovered

@@ -71,7 +71,7 @@ case_qemu_is_killed() {
 	start
 	guest_pings
 	# While frames come in, with nobody to give the device back.
-	in_ns right ping -q -f "$LEFT" >/dev/null 2>&1 &
+	flood right "$LEFT"
 	local pinger=$!
 	sleep 1
 	guest_stop guest KILL

@@ -98,8 +98,8 @@ while_busy() { # while_busy WAY
 	virtio_pair 0
 	containers
 	they_ping
-	in_ns left ping -q -f "$RIGHT" >/dev/null 2>&1 &
-	in_ns right ping -q -f "$LEFT" >/dev/null 2>&1 &
+	flood left "$RIGHT"
+	flood right "$LEFT"
 	sleep 1
 	run_ok "go_$1"
 	run_ok "left_$1"
@@ -186,6 +186,9 @@ plugged() {
 unplugged_and_back() {
 	run_ok wait_for "$LATER" test ! -e "$PCI/$A"
 	run_ok test ! -e "$VDPA/devices/a"
+	# The slot takes no notice of what happens within a second of its power-off.
+	run_ok wait_for "$LATER" slot_is_off
+	sleep 3
 	host plug hot
 	run_ok wait_for "$LATER" test -e "$PCI/$A/driver_override"
 	# The kernel's own driver may have been quicker.
@@ -194,6 +197,10 @@ unplugged_and_back() {
 	modprobe vhost_vdpa
 	bus vhost a
 	run_ok "$CLIENT" info "$(vhost_node a)"
+}
+
+slot_is_off() { # the second slot is the one of the hot function
+	[ "$(cat /sys/bus/pci/slots/2/power)" = 0 ]
 }
 
 # limit: 180
@@ -225,7 +232,7 @@ case_unplug_under_virtio_traffic() {
 	run_ok wait_for "$SOON" netdev "$A"
 	run_ok ns_with left "$(netdev "$A")" "$LEFT/24"
 	in_ns left arping -q -I "$(in_ns left ls /sys/class/net | grep -v lo)" "$RIGHT" >/dev/null 2>&1 &
-	in_ns left ping -q -f "$RIGHT" >/dev/null 2>&1 &
+	flood left "$RIGHT"
 	sleep 1
 	host unplug hot
 	unplugged_and_back
@@ -242,7 +249,7 @@ while_busy_remove() {
 	bus virtio a
 	run_ok wait_for "$SOON" netdev "$A"
 	run_ok ns_with left "$(netdev "$A")" "$LEFT/24"
-	in_ns left ping -q -f "$RIGHT" >/dev/null 2>&1 &
+	flood left "$RIGHT"
 	sleep 1
 	run_ok go_remove
 	run_ok left_remove
@@ -324,9 +331,9 @@ case_flr_under_virtio_traffic() {
 	virtio_pair 0
 	can_flr
 	containers
-	in_ns left ping -q -f "$RIGHT" >/dev/null 2>&1 &
+	flood left "$RIGHT"
 	local left=$!
-	in_ns right ping -q -f "$LEFT" >/dev/null 2>&1 &
+	flood right "$LEFT"
 	local right=$!
 	sleep 1
 	run_ok flr

@@ -115,7 +115,7 @@ case_removed_under_traffic() {
 		bus virtio l0
 		run_ok wait_for "$SOON" sample_netdev
 		run_ok ns_with left "$(sample_netdev)" "$LEFT/24"
-		in_ns left ping -q -f "$RIGHT" >/dev/null 2>&1 &
+		flood left "$RIGHT"
 		local pinger=$!
 		sleep 1
 		run_ok vdpa dev del l0

@@ -36,7 +36,7 @@ case_under_virtio_traffic() {
 	virtio_pair 0
 	containers
 	they_ping
-	in_ns left ping -q -f "$RIGHT" >/dev/null 2>&1 &
-	in_ns right ping -q -f "$LEFT" >/dev/null 2>&1 &
+	flood left "$RIGHT"
+	flood right "$LEFT"
 	goes_down
 }

@@ -115,6 +115,12 @@ emulator_answers() {
 	run_ok in_ns left ping -q -c 3 -i 0.3 -W 10 10.0.2.2
 }
 
+# flood NS ADDRESS: pings as fast as it goes, until it is killed; $! is the process
+# itself, and not a shell that has started it
+flood() {
+	ip netns exec "$1" ping -q -f "$2" >/dev/null 2>&1 &
+}
+
 # they_transfer: frames flow between a and b through vhost-vdpa
 they_transfer() {
 	to_vhost

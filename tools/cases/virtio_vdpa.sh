@@ -118,8 +118,8 @@ case_deleted_under_traffic() {
 	virtio_pair 0
 	for _ in 1 2 3; do
 		containers
-		in_ns left ping -q -f "$RIGHT" >/dev/null 2>&1 &
-		in_ns right ping -q -f "$LEFT" >/dev/null 2>&1 &
+		flood left "$RIGHT"
+		flood right "$LEFT"
 		sleep 1
 		run_ok vdpa dev del a
 		run_ok vdpa dev del b
