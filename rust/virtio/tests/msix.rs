@@ -10,11 +10,7 @@ use virtio::capability::Layout;
 
 /// Common configuration at 0 and doorbells from 0x3000 to 0x4000 of BAR 4, and MSI-X with `entries`
 /// vectors, whose table and pending bits are at the given offsets of a BAR.
-fn function(
-    entries: u16,
-    table: (u8, u32),
-    pending: (u8, u32),
-) -> Result<Layout, CapabilityError> {
+fn function(entries: u16, table: (u8, u32), pending: (u8, u32)) -> Result<Layout, CapabilityError> {
     let mut config = vec![0_u8; 256];
     config[0x06] = 0x10;
     config[0x34] = 0x40;
@@ -51,14 +47,8 @@ fn a_table_elsewhere_does_not_matter() {
 #[test]
 fn a_table_among_the_doorbells_is_refused() {
     let overlap = |kind| Err(CapabilityError::Overlap(Kind::Notify, kind));
-    assert_eq!(
-        function(3, (4, 0x3ff0), (1, 0)),
-        overlap(Kind::VectorTable)
-    );
-    assert_eq!(
-        function(3, (1, 0), (4, 0x3ff8)),
-        overlap(Kind::PendingBits)
-    );
+    assert_eq!(function(3, (4, 0x3ff0), (1, 0)), overlap(Kind::VectorTable));
+    assert_eq!(function(3, (1, 0), (4, 0x3ff8)), overlap(Kind::PendingBits));
 }
 
 /// The length of both follows from the number of vectors.
