@@ -53,6 +53,7 @@ doc:
 
 rust-analyzer:
 	$(MAKE) -C $(KDIR) M=$(CURDIR) rust-analyzer
+	tools/rust-project
 else
 fmt clippy doc rust-analyzer:
 	$(LAB) $@

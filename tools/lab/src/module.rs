@@ -117,6 +117,11 @@ pub fn rust_analyzer(cx: &Context, tree: &Path) -> Result<()> {
         "writing rust-project.json",
         &cx.cache.log("rust-analyzer"),
         &mut make,
+    )?;
+    step::run(
+        "adding our crates to rust-project.json",
+        &cx.cache.log("rust-project"),
+        &mut Command::new(cx.top.join("tools/rust-project")),
     )
     .map(drop)
 }
