@@ -28,9 +28,10 @@ ifeq ($(HAVE_RUST),)
 	@exit 1
 endif
 
+# modules_install leaves depmod out where System.map is missing, as it is in packages of headers.
 install: kdir
 	$(MAKE) -C $(KDIR) M=$(CURDIR) modules_install
-	depmod
+	depmod $(if $(INSTALL_MOD_PATH),-b $(INSTALL_MOD_PATH)) $$(cat $(KDIR)/include/config/kernel.release)
 
 # What Kbuild leaves at the top, for git, which removes none that it does not ignore.
 made = doc modules.order Module.symvers $(foreach end,*.ko *.o *.mod *.mod.c .*.cmd,':(glob)$(end)')
