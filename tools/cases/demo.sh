@@ -81,7 +81,9 @@ demo() {
 		container "box$n" "$(netdev "$(vf "$n")")" "10.0.1.$n/24"
 	done
 	show "ip netns exec box2 ping -c 3 -i 0.5 -W 10 10.0.1.3"
-	show "ip netns exec box3 iperf3 --server --one-off --daemon; sleep 2; ip netns exec box2 iperf3 --client 10.0.1.3 --time 3 --interval 0 --format m"
+	show "ip netns exec box3 iperf3 --server --one-off --daemon --pidfile /tmp/iperf3.pid"
+	wait_for 30 test -s /tmp/iperf3.pid || die "iperf3 did not start"
+	show "ip netns exec box2 iperf3 --client 10.0.1.3 --time 3 --interval 0 --format m"
 
 	say "A virtual machine on VF 0 through vhost-vdpa; its neighbour is a container on VF 1"
 	for n in 0 1; do
