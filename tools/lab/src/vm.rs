@@ -25,8 +25,9 @@ const WIRE_PORT: u16 = 5000;
 /// Time a boot may take; it takes about 10 s on an idle machine.
 const BOOT: Duration = Duration::from_secs(240);
 /// The kernel's command line. What protects processors from their own speculation is left out: there
-/// is nothing to protect in an emulated one.
-const CMDLINE: &str = "console=ttyS0 loglevel=7 mitigations=off intel_iommu=on vhost_vdpa.max_iotlb_entries=65536 \
+/// is nothing to protect in an emulated one. So is the test whether the timer works, which panics when
+/// the host is busy for ten ticks.
+const CMDLINE: &str = "console=ttyS0 loglevel=7 mitigations=off no_timer_check intel_iommu=on vhost_vdpa.max_iotlb_entries=65536 \
     rcupdate.rcu_cpu_stall_timeout=300 watchdog_thresh=60 sysctl.kernel.hung_task_timeout_secs=50 \
     oops=panic panic=-1 printk.devkmsg=on net.ifnames=0";
 
