@@ -68,7 +68,7 @@ help:
 	@echo '  make                build vf_vdpa.ko and rust_vdpa_loopback.ko'
 	@echo '  make install        install them and run depmod'
 	@echo '  make clean          remove what the build made'
-	@echo 'Machine of our own (root, about 10 minutes the first time, cached afterwards):'
+	@echo 'Machine of our own (root; what it is made of is made once and cached):'
 	@echo '  make demo           watch the driver at work'
 	@echo '  make check          run all tests; the last line is the sum'
 	@echo "  make check CASES='mgmt/* removal/flr'   only these cases"

@@ -97,7 +97,8 @@ wait_for() { # wait_for SECONDS COMMAND...: until it succeeds
 	done
 }
 
-# A misspelt check must not pass.
+# A misspelt check must not pass. The shell calls this in a process of its own:
+# what fails the case is the line that the host reads.
 command_not_found_handle() {
 	fail "there is no command $1"
 	return 127

@@ -63,7 +63,7 @@ fn build(cx: &Context, packages: &Packages, dir: &Path) -> Result<()> {
     )?;
     let log = cx.cache.log("guest");
     step::run(
-        "building the guest's kernel (once, about 4 minutes)",
+        "building the guest's kernel (once, several minutes)",
         &log,
         cx.kernel_make(&source)?.arg("vmlinux"),
     )?;

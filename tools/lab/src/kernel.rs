@@ -244,7 +244,7 @@ fn prepare(cx: &Context, packages: &Packages, tree: &Path) -> Result<()> {
     fs::write(tree.join("localversion"), format!("{local}\n"))?;
     let log = cx.cache.log("tree");
     step::run(
-        "making the kernel's Rust metadata (once, about 2 minutes)",
+        "making the kernel's Rust metadata (once, several minutes)",
         &log,
         cx.kernel_make(tree)?.arg("modules_prepare"),
     )?;

@@ -22,7 +22,7 @@ use crate::step::{self, Progress};
 const PAIRS: u32 = 4;
 /// First of the UDP ports that stand for the wires between VFs.
 const WIRE_PORT: u16 = 5000;
-/// Time a boot may take; it takes about 10 s on an idle machine.
+/// Time a boot may take: many times what it takes on an idle machine.
 const BOOT: Duration = Duration::from_secs(240);
 /// The kernel's command line. What protects processors from their own speculation is left out: there
 /// is nothing to protect in an emulated one. So is the test whether the timer works, which panics when
