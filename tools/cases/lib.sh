@@ -337,7 +337,8 @@ guest_stop() { # guest_stop NAME [SIGNAL]
 # ---- tidying up ----------------------------------------------------------
 
 # Puts the machine back: no process of the case, no vdpa device, no VF, no
-# module under test. What cannot be put back is a failure of the case.
+# module under test, and no bus driver that would take the next case's devices.
+# What cannot be put back is a failure of the case.
 clean_up() {
 	local status=$? ns dev pid name number
 	trap - EXIT
@@ -366,8 +367,9 @@ clean_up() {
 	for ns in /run/netns/*; do
 		[ ! -e "$ns" ] || ip netns del "${ns##*/}" || fail "container ${ns##*/} cannot be deleted"
 	done
-	unload rust_vdpa_loopback || fail "rust_vdpa_loopback cannot be removed"
-	unload || fail "$DRIVER cannot be removed"
+	for name in rust_vdpa_loopback "$DRIVER" virtio_vdpa vhost_vdpa; do
+		unload "$name" || fail "$name cannot be removed"
+	done
 	rm -rf /tmp/*
 	echo "1..$RESULTS"
 	[ "$status" -ne 0 ] || [ "$FAILURES" -eq 0 ] || status=1
