@@ -45,31 +45,35 @@ pub struct Overlay {
     pub max_virtqueue_pairs: Option<u16>,
     /// Provisioned MTU in bytes.
     pub mtu: Option<u16>,
+    /// Provisioned MAC address.
+    pub mac: Option<[u8; 6]>,
 }
 
 impl Overlay {
     /// Puts the fields over `out`, which holds the configuration from `offset` on. Fields that lie
     /// in `out` in part, or not at all, are treated so.
     pub fn apply(&self, offset: usize, out: &mut [u8]) {
-        patch(offset, out, MAX_VIRTQUEUE_PAIRS, self.max_virtqueue_pairs);
-        patch(offset, out, MTU, self.mtu);
+        if let Some(pairs) = self.max_virtqueue_pairs {
+            patch(offset, out, MAX_VIRTQUEUE_PAIRS, &pairs.to_le_bytes());
+        }
+        if let Some(mtu) = self.mtu {
+            patch(offset, out, MTU, &mtu.to_le_bytes());
+        }
+        if let Some(mac) = self.mac {
+            patch(offset, out, MAC, &mac);
+        }
     }
 }
 
-/// Writes `value` in little-endian order to `field` of a configuration of which `out` is the part
-/// that starts at `offset`.
-fn patch(offset: usize, out: &mut [u8], field: usize, value: Option<u16>) {
-    let Some(value) = value else {
-        return;
-    };
-    let [low, high] = value.to_le_bytes();
-    for (distance, byte) in [(0, low), (1, high)] {
+/// Writes `value` to `field` of a configuration of which `out` is the part that starts at `offset`.
+fn patch(offset: usize, out: &mut [u8], field: usize, value: &[u8]) {
+    for (distance, byte) in value.iter().enumerate() {
         let target = field
             .checked_add(distance)
             .and_then(|position| position.checked_sub(offset))
             .and_then(|index| out.get_mut(index));
         if let Some(target) = target {
-            *target = byte;
+            *target = *byte;
         }
     }
 }
@@ -98,6 +102,8 @@ pub enum NetError {
         /// Queue pairs of the function.
         limit: u16,
     },
+    /// The request has a MAC address that no station can have.
+    Mac([u8; 6]),
     /// The request has an MTU and the function has none to show.
     NoMtu,
     /// The request asks for an MTU below the least or above that of the function.
@@ -119,6 +125,10 @@ impl fmt::Display for NetError {
             Self::Pairs { requested, limit } => write!(
                 f,
                 "max_vqp {requested} is not between 1 and the function's {limit} queue pairs"
+            ),
+            Self::Mac([a, b, c, d, e, g]) => write!(
+                f,
+                "mac {a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x} is not the address of a station"
             ),
             Self::NoMtu => f.write_str("mtu cannot be set, the function does not offer MTU"),
             Self::Mtu { requested, limit } => write!(
@@ -159,6 +169,15 @@ pub const fn check_max_vqp(requested: u16, hardware: u16) -> Result<u16, NetErro
         });
     }
     Ok(requested)
+}
+
+/// Checks a requested MAC address: that of one station (virtio 1.3, 5.1.6.5.2).
+pub const fn check_mac(requested: [u8; 6]) -> Result<[u8; 6], NetError> {
+    match requested {
+        [0, 0, 0, 0, 0, 0] => Err(NetError::Mac(requested)),
+        [first, ..] if first & 1 != 0 => Err(NetError::Mac(requested)),
+        _ => Ok(requested),
+    }
 }
 
 /// Checks a requested MTU against the one in the configuration of the function, which is there only

@@ -6,7 +6,7 @@
 //!
 //! | bit    | feature            | passed | why                                                          |
 //! |--------|--------------------|--------|--------------------------------------------------------------|
-//! | 0..23  | device type        | yes    | between the consumer's driver and the device, the parent is no party to it |
+//! | 0..23  | device type        | yes    | between the consumer's driver and the device, or the commands of its control queue are known |
 //! | 24     | NOTIFY_ON_EMPTY    | no     | legacy interface only; a VERSION_1 driver has no use for it  |
 //! | 25     | reserved           | no     | never assigned, so its effect cannot be known                |
 //! | 26     | reserved           | no     | vhost uses it for "log all writes", a device cannot mean that |
@@ -17,7 +17,7 @@
 //! | 31     | reserved           | no     | never assigned                                               |
 //! | 32     | VERSION_1          | yes    | required: vDPA has no legacy interface                       |
 //! | 33     | ACCESS_PLATFORM    | yes    | required: without it the device does DMA past the IOMMU      |
-//! | 34     | RING_PACKED        | yes    | ring format; addresses and size pass through the same operations |
+//! | 34     | RING_PACKED        | yes    | ring format; addresses and size pass through the same operations. Only on request: see [`default`] |
 //! | 35     | IN_ORDER           | yes    | ring format, in memory that driver and device share          |
 //! | 36     | ORDER_PLATFORM     | yes    | tells the consumer's driver to use barriers that hardware sees |
 //! | 37     | SR_IOV             | no     | speaks about the PCI function, which a consumer does not have |
@@ -28,11 +28,12 @@
 //! | 42     | reserved           | no     | its effect cannot be known                                   |
 //! | 43     | SUSPEND            | no     | a device status bit that vhost does not know; a consumer suspends through the parent's operation |
 //! | 44..49 | reserved           | no     | their effect cannot be known; Linux borrows 46 and 47 for bits of its own between tap and vhost |
-//! | 50..63 | device type        | yes    | as 0..23                                                     |
+//! | 50..63 | device type        | yes    | as 0..23, but not DEVICE_STATS and HASH_TUNNEL of network devices: their commands are not known |
 //! | 64..   |                    | no     | the vDPA bus carries 64 bits                                 |
 
 use core::fmt;
 
+use crate::control;
 use crate::device_id::DeviceId;
 use crate::features::net;
 use crate::features::Features;
@@ -54,11 +55,33 @@ const RING: Features = Features::RING_INDIRECT_DESC
 
 /// The part of the `device` features of a function that may be offered through vDPA.
 ///
-/// The bits of the device type pass whatever the type is: classes that this crate does not know
-/// are not blocked, so `_id` decides nothing today.
+/// The bits of the device type pass whatever the type is, so that classes that this crate does not
+/// know are not blocked. The exception are those of network devices whose commands a parent that
+/// serves the control queue refuses ([`control::UNSUPPORTED`]).
 #[must_use]
-pub const fn offered(device: Features, _id: DeviceId) -> Features {
-    device.intersection(DEVICE_TYPE.union(RING))
+pub const fn offered(device: Features, id: DeviceId) -> Features {
+    let features = device.intersection(DEVICE_TYPE.union(RING));
+    if id.id() == DeviceId::NET.id() {
+        features.difference(control::UNSUPPORTED)
+    } else {
+        features
+    }
+}
+
+/// The features of those `offered` by a function that a new vDPA device gets if nobody asks for
+/// others: not the packed ring, whose control queue this parent does not serve.
+#[must_use]
+pub const fn default(offered: Features) -> Features {
+    offered.difference(Features::RING_PACKED)
+}
+
+/// Whether the parent serves the control queue of a vDPA device of type `id` that offers these
+/// `features`. Else it is the hardware's, like any other queue.
+#[must_use]
+pub const fn serves_control(features: Features, id: DeviceId) -> bool {
+    id.id() == DeviceId::NET.id()
+        && features.contains(net::CTRL_VQ)
+        && !features.contains(Features::RING_PACKED)
 }
 
 /// The part of the `device` features of a function that the parent negotiates for itself and the
@@ -150,12 +173,12 @@ impl fmt::Display for ProvisionError {
 }
 
 /// The features that a new vDPA device gets, out of those that the function has `offered`: the
-/// `requested` ones, or all of them if the request names none.
+/// `requested` ones, or those of [`default`] if the request names none.
 pub fn provision(
     offered: Features,
     requested: Option<Features>,
 ) -> Result<Features, ProvisionError> {
-    let features = requested.unwrap_or(offered);
+    let features = requested.unwrap_or(default(offered));
     let unknown = features.difference(offered);
     let missing = MANDATORY.difference(features);
     if !unknown.is_empty() {

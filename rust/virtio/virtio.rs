@@ -21,8 +21,15 @@
 //! | [`queue`]      | is this size, address or state possible, and which index is meant? | 2.7, 2.8   |
 //! | [`config`]     | how is the device configuration read without tearing?              | 2.5, 4.1.4 |
 //! | [`net`]        | what does a network device's configuration say and show?           | 5.1.4      |
+//! | [`control`]    | what does a command of the control queue do to the device?         | 5.1.6.5    |
+//! | [`opcode`]     | which commands are known, and what are they called?                | 5.1.6.5    |
+//! | [`rules`]      | what may a driver ask for through the control queue?               | 5.1.6.5    |
+//! | [`refusal`]    | why was a command of the control queue refused?                    | 5.1.6.5    |
+//! | [`journal`]    | which commands bring a device back to where it was?                | 5.1.6.5    |
 //! | [`split`]      | how does the device side of a split ring work?                     | 2.7        |
 //! | [`chain`]      | what does a descriptor chain hold?                                 | 2.7.5      |
+//! | [`iova`]       | which I/O virtual addresses are whose?                             |            |
+//! | [`request`]    | how does a parent ask its device something?                        | 2.7        |
 //! | [`memory`]     | how does the ring reach the memory of its driver?                  | 2.7.13     |
 //!
 //! # Panics
@@ -49,13 +56,20 @@
 pub mod capability;
 pub mod chain;
 pub mod config;
+pub mod control;
 pub mod device_id;
 pub mod features;
+pub mod iova;
+pub mod journal;
 pub mod layout;
 pub mod memory;
 pub mod net;
 pub mod notify;
+pub mod opcode;
 pub mod policy;
 pub mod queue;
+pub mod refusal;
+pub mod request;
+pub mod rules;
 pub mod split;
 pub mod status;

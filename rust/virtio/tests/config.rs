@@ -127,6 +127,7 @@ proptest! {
     fn the_overlay_covers_any_part(
         pairs in proptest::option::of(any::<u16>()),
         mtu in proptest::option::of(any::<u16>()),
+        mac in proptest::option::of(any::<[u8; 6]>()),
         offset in 0usize..30,
         len in 0usize..30,
     ) {
@@ -139,8 +140,11 @@ proptest! {
         if let Some(mtu) = mtu {
             whole[10..12].copy_from_slice(&mtu.to_le_bytes());
         }
+        if let Some(mac) = mac {
+            whole[..6].copy_from_slice(&mac);
+        }
         let mut out = part;
-        let overlay = Overlay { max_virtqueue_pairs: pairs, mtu };
+        let overlay = Overlay { max_virtqueue_pairs: pairs, mtu, mac };
         overlay.apply(offset, &mut out);
         prop_assert_eq!(&out[..], &whole[offset..offset + len]);
     }
@@ -151,6 +155,7 @@ fn an_overlay_far_behind_touches_nothing() {
     let overlay = Overlay {
         max_virtqueue_pairs: Some(0),
         mtu: Some(0),
+        mac: Some([0; 6]),
     };
     for offset in [12, 1 << 20, usize::MAX] {
         let mut out = [0xee; 8];

@@ -67,9 +67,6 @@ pub(crate) fn new(features: Features, mac: Option<[u8; 6]>, mtu: u16) -> impl Pi
         features.difference(features::net::MAC)
     };
     let mut config = [0; net::LEN];
-    for (to, from) in config.iter_mut().zip(mac.unwrap_or_default()) {
-        *to = from;
-    }
     let status = net::STATUS_LINK_UP.to_le_bytes();
     for (to, from) in config.iter_mut().skip(net::STATUS).zip(status) {
         *to = from;
@@ -77,6 +74,7 @@ pub(crate) fn new(features: Features, mac: Option<[u8; 6]>, mtu: u16) -> impl Pi
     let overlay = net::Overlay {
         max_virtqueue_pairs: Some(1),
         mtu: Some(mtu),
+        mac,
     };
     overlay.apply(0, &mut config);
 

@@ -1,0 +1,849 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Commands of the control queue: what is allowed, what is not, and what they mean.
+
+mod cvq;
+
+use cvq::command;
+use cvq::Rss;
+use proptest::prelude::*;
+use virtio::control::ack;
+use virtio::control::Coal;
+use virtio::control::Command;
+use virtio::control::Effect;
+use virtio::control::Limits;
+use virtio::control::Opcode;
+use virtio::control::Refusal;
+use virtio::control::Rules;
+use virtio::control::MAX_COMMAND;
+use virtio::control::UNSUPPORTED;
+use virtio::features::net;
+use virtio::features::Features;
+
+const OPCODES: [(u8, u8, Features, &str); 19] = [
+    (0, 0, net::CTRL_RX, "RX_PROMISC"),
+    (0, 1, net::CTRL_RX, "RX_ALLMULTI"),
+    (0, 2, net::CTRL_RX_EXTRA, "RX_ALLUNI"),
+    (0, 3, net::CTRL_RX_EXTRA, "RX_NOMULTI"),
+    (0, 4, net::CTRL_RX_EXTRA, "RX_NOUNI"),
+    (0, 5, net::CTRL_RX_EXTRA, "RX_NOBCAST"),
+    (1, 0, net::CTRL_RX, "MAC_TABLE_SET"),
+    (1, 1, net::CTRL_MAC_ADDR, "MAC_ADDR_SET"),
+    (2, 0, net::CTRL_VLAN, "VLAN_ADD"),
+    (2, 1, net::CTRL_VLAN, "VLAN_DEL"),
+    (3, 0, net::GUEST_ANNOUNCE, "ANNOUNCE_ACK"),
+    (4, 0, net::MQ, "MQ_VQ_PAIRS_SET"),
+    (4, 1, net::RSS, "MQ_RSS_CONFIG"),
+    (4, 2, net::HASH_REPORT, "MQ_HASH_CONFIG"),
+    (5, 0, net::CTRL_GUEST_OFFLOADS, "GUEST_OFFLOADS_SET"),
+    (6, 0, net::NOTF_COAL, "NOTF_COAL_TX_SET"),
+    (6, 1, net::NOTF_COAL, "NOTF_COAL_RX_SET"),
+    (6, 2, net::VQ_NOTF_COAL, "NOTF_COAL_VQ_SET"),
+    (6, 3, net::VQ_NOTF_COAL, "NOTF_COAL_VQ_GET"),
+];
+
+#[track_caller]
+fn effect(bytes: &[u8], rules: &Rules) -> Effect {
+    let command = Command::parse(bytes, rules).unwrap();
+    assert_eq!(command.bytes(), bytes);
+    assert_eq!(command.data(), &bytes[2..]);
+    assert_eq!(command.opcode().code(), bytes[..2]);
+    command.effect()
+}
+
+#[track_caller]
+fn refusal(bytes: &[u8], rules: &Rules) -> Refusal {
+    Command::parse(bytes, rules).unwrap_err()
+}
+
+/// The refusal under the rules that allow most, as the log shows it.
+#[track_caller]
+fn shown(bytes: &[u8]) -> String {
+    refusal(bytes, &cvq::rules()).to_string()
+}
+
+#[test]
+fn opcodes_one_by_one() {
+    assert_eq!(Opcode::ALL.len(), OPCODES.len());
+    for ((class, command, feature, name), opcode) in OPCODES.into_iter().zip(Opcode::ALL) {
+        assert_eq!(Opcode::new(class, command), Some(*opcode));
+        assert_eq!(opcode.code(), [class, command]);
+        assert_eq!(opcode.feature(), feature);
+        assert_eq!(opcode.name(), name);
+        assert_eq!(opcode.to_string(), name);
+    }
+}
+
+#[test]
+fn unknown_commands() {
+    let everything = Rules {
+        features: Features::from_bits(u64::MAX),
+        ..cvq::rules()
+    };
+    let mut known = 0;
+    for class in 0..=255 {
+        for number in 0..=255 {
+            if Opcode::new(class, number).is_some() {
+                known += 1;
+                continue;
+            }
+            let bytes = command(class, number, [0]);
+            let unknown = Refusal::Unknown {
+                class,
+                command: number,
+            };
+            assert_eq!(refusal(&bytes, &everything), unknown);
+        }
+    }
+    assert_eq!(known, OPCODES.len());
+    // Statistics and the hashes of tunnels, which are features of their own.
+    for class in [7, 8] {
+        refusal(&command(class, 0, [0; 4]), &everything);
+    }
+    assert_eq!(UNSUPPORTED, net::DEVICE_STATS | net::HASH_TUNNEL);
+    assert_eq!(shown(&[8, 1]), "control command 1 of class 8 is not known");
+}
+
+#[test]
+fn a_command_needs_its_feature_and_no_other() {
+    let samples = cvq::samples();
+    assert_eq!(samples.len(), OPCODES.len());
+    for (bytes, (_, _, feature, name)) in samples.iter().zip(OPCODES) {
+        effect(bytes, &cvq::rules());
+        for features in [Features::from_bits(u64::MAX), cvq::all_features()] {
+            let without = Rules {
+                features: features.difference(feature),
+                ..cvq::rules()
+            };
+            let opcode = Opcode::new(bytes[0], bytes[1]).unwrap();
+            let missing = feature;
+            let error = refusal(bytes, &without);
+            assert_eq!(error, Refusal::Feature { opcode, missing });
+            assert!(error.to_string().starts_with(name));
+        }
+        let only = Rules {
+            features: feature | net::CTRL_VQ,
+            ..cvq::rules()
+        };
+        effect(bytes, &only);
+        // There is no queue for it.
+        let alone = Rules {
+            features: feature,
+            ..cvq::rules()
+        };
+        assert!(matches!(
+            refusal(bytes, &alone),
+            Refusal::Feature { missing, .. } if missing == net::CTRL_VQ
+        ));
+    }
+    let none = Rules {
+        features: Features::EMPTY,
+        ..cvq::rules()
+    };
+    assert_eq!(
+        refusal(&samples[12], &none).to_string(),
+        "MQ_RSS_CONFIG without CTRL_VQ RSS"
+    );
+}
+
+#[test]
+fn every_length_but_the_right_one() {
+    for bytes in cvq::samples() {
+        for len in 0..bytes.len() {
+            let error = refusal(&bytes[..len], &cvq::rules());
+            match len {
+                0 | 1 => assert_eq!(error, Refusal::NoHeader(len)),
+                _ => assert!(matches!(error, Refusal::Len { len: data, .. } if data == len - 2)),
+            }
+        }
+        for more in [1, 2, 6, 8, 100] {
+            let longer = [bytes.clone(), vec![0; more]].concat();
+            let opcode = Opcode::new(bytes[0], bytes[1]).unwrap();
+            let len = longer.len() - 2;
+            let error = refusal(&longer, &cvq::rules());
+            assert_eq!(error, Refusal::Len { opcode, len });
+        }
+    }
+    assert_eq!(
+        shown(&[0]),
+        "control command has 1 bytes, no class and command"
+    );
+    assert_eq!(
+        shown(&[1, 1, 2]),
+        "MAC_ADDR_SET cannot have 1 bytes of data"
+    );
+}
+
+#[test]
+fn the_longest_command() {
+    assert_eq!(MAX_COMMAND, 4096);
+    let longest = cvq::mac_table(&[[2, 0, 0, 0, 0, 0]; 600], &[[3, 0, 0, 0, 0, 0]; 81]);
+    assert_eq!(longest.len(), MAX_COMMAND);
+    assert_eq!(effect(&longest, &cvq::rules()), Effect::MacTable);
+    let longer = [longest, vec![0]].concat();
+    assert_eq!(refusal(&longer, &cvq::rules()), Refusal::TooLong(4097));
+    assert_eq!(
+        shown(&longer),
+        "control command has 4097 bytes or more, 4096 is the most"
+    );
+    let more = cvq::mac_table(&[[2, 0, 0, 0, 0, 0]; 682], &[]);
+    assert_eq!(refusal(&more, &cvq::rules()), Refusal::TooLong(4102));
+}
+
+#[test]
+fn receive_modes_are_on_or_off() {
+    for mode in 0..6 {
+        assert_eq!(effect(&cvq::rx(mode, 0), &cvq::rules()), Effect::Rx(false));
+        assert_eq!(effect(&cvq::rx(mode, 1), &cvq::rules()), Effect::Rx(true));
+        for on in 2..=255 {
+            let opcode = Opcode::new(0, mode).unwrap();
+            let error = refusal(&cvq::rx(mode, on), &cvq::rules());
+            assert_eq!(error, Refusal::Mode { opcode, mode: on });
+        }
+    }
+    assert_eq!(shown(&cvq::rx(4, 2)), "RX_NOUNI is 2, neither 0 nor 1");
+}
+
+#[test]
+fn tables_of_mac_addresses_are_as_long_as_they_say() {
+    let entry = [2u8, 0, 0, 0, 0, 1];
+    for (unicast, multicast) in [(0, 0), (0, 1), (1, 0), (2, 3), (300, 0), (0, 300)] {
+        let bytes = cvq::mac_table(&vec![entry; unicast], &vec![entry; multicast]);
+        assert_eq!(effect(&bytes, &cvq::rules()), Effect::MacTable);
+    }
+    let good = cvq::mac_table(&[entry; 2], &[entry; 2]);
+    let second = 2 + 4 + 12;
+    // 0x80000002 addresses have the bytes of 2, and 2^32 times 3 more.
+    for count in [
+        0u32,
+        1,
+        3,
+        4,
+        0x2aaa_aaab,
+        0x8000_0002,
+        0x5555_5556,
+        0x8000_0000,
+        u32::MAX,
+    ] {
+        for at in [2, second] {
+            let mut bytes = good.clone();
+            bytes[at..at + 4].copy_from_slice(&count.to_le_bytes());
+            assert!(matches!(
+                refusal(&bytes, &cvq::rules()),
+                Refusal::Len { .. }
+            ));
+        }
+    }
+    // What the Linux bridge does: a group among the unicast addresses.
+    let bytes = cvq::mac_table(&[[1, 0x80, 0xc2, 0, 0, 0]], &[]);
+    assert_eq!(effect(&bytes, &cvq::rules()), Effect::MacTable);
+}
+
+#[test]
+fn a_mac_address_is_that_of_a_station() {
+    let rules = cvq::rules();
+    for mac in [[2, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0, 1], [0xfe; 6]] {
+        assert_eq!(effect(&cvq::mac_addr(mac), &rules), Effect::MacAddr(mac));
+    }
+    for mac in [
+        [0; 6],
+        [0xff; 6],
+        [1, 0, 0, 0, 0, 0],
+        [0x33, 0x33, 0, 0, 0, 1],
+    ] {
+        let error = refusal(&cvq::mac_addr(mac), &rules);
+        assert_eq!(error, Refusal::MacAddress(mac));
+        let fixed = Rules {
+            mac: Some(mac),
+            ..rules
+        };
+        assert_eq!(refusal(&cvq::mac_addr(mac), &fixed), error);
+    }
+    assert_eq!(
+        shown(&cvq::mac_addr([0x33, 0x33, 0, 0, 0xa, 0xbc])),
+        "MAC address 33:33:00:00:0a:bc is not that of one station"
+    );
+}
+
+#[test]
+fn the_administrators_mac_address_stays() {
+    let fixed = [2, 0, 0, 0, 0, 1];
+    let rules = Rules {
+        mac: Some(fixed),
+        ..cvq::rules()
+    };
+    assert_eq!(
+        effect(&cvq::mac_addr(fixed), &rules),
+        Effect::MacAddr(fixed)
+    );
+    for byte in 0..6 {
+        let mut requested = fixed;
+        requested[byte] ^= 4;
+        let error = refusal(&cvq::mac_addr(requested), &rules);
+        assert_eq!(error, Refusal::MacFixed { requested, fixed });
+    }
+    assert_eq!(
+        refusal(&cvq::mac_addr([2, 0, 0, 0, 0, 2]), &rules).to_string(),
+        "MAC address 02:00:00:00:00:02 is not the administrator's 02:00:00:00:00:01"
+    );
+}
+
+#[test]
+fn vlans_have_twelve_bits() {
+    for id in 0..=u16::MAX {
+        let (add, del) = (cvq::vlan_add(id), cvq::vlan_del(id));
+        if id < 4096 {
+            assert_eq!(effect(&add, &cvq::rules()), Effect::VlanAdd(id));
+            assert_eq!(effect(&del, &cvq::rules()), Effect::VlanDel(id));
+        } else {
+            assert_eq!(refusal(&add, &cvq::rules()), Refusal::Vlan(id));
+            assert_eq!(refusal(&del, &cvq::rules()), Refusal::Vlan(id));
+        }
+    }
+    assert_eq!(shown(&cvq::vlan_add(4096)), "VLAN 4096 is not below 4096");
+}
+
+#[test]
+fn pairs_from_one_to_all() {
+    for pairs in [1, 2, 4, 0x7fff, 0x8000] {
+        let rules = Rules {
+            pairs,
+            ..cvq::rules()
+        };
+        for requested in [1, pairs.saturating_sub(1).max(1), pairs] {
+            let bytes = cvq::vq_pairs(requested);
+            assert_eq!(effect(&bytes, &rules), Effect::VqPairs(requested));
+        }
+        for requested in [0, pairs + 1, u16::MAX] {
+            let opcode = Opcode::MqVqPairsSet;
+            assert_eq!(
+                refusal(&cvq::vq_pairs(requested), &rules),
+                Refusal::Pairs {
+                    opcode,
+                    requested,
+                    limit: pairs
+                }
+            );
+        }
+    }
+    assert_eq!(
+        shown(&cvq::vq_pairs(5)),
+        "MQ_VQ_PAIRS_SET of 5 is not between 1 and 4"
+    );
+}
+
+/// A configuration for 4 pairs that is fine.
+fn rss() -> Rss {
+    Rss {
+        types: 0x3f,
+        mask: 7,
+        unclassified: 3,
+        table: vec![3, 2, 1, 0, 3, 2, 1, 0],
+        max_tx_vq: 4,
+        key_len: 40,
+        key: vec![0x6d; 40],
+    }
+}
+
+#[test]
+fn rss_as_linux_configures_it() {
+    let linux = Rss {
+        mask: 127,
+        unclassified: 0,
+        table: (0..128).map(|entry| entry % 4).collect(),
+        ..rss()
+    };
+    let max_tx_vq = 4;
+    assert_eq!(
+        effect(&linux.bytes(), &cvq::rules()),
+        Effect::Rss { max_tx_vq }
+    );
+    // MQ is another way to use the pairs, and not needed for this one.
+    let features = net::CTRL_VQ | net::RSS;
+    let rules = Rules {
+        features,
+        ..cvq::rules()
+    };
+    assert_eq!(effect(&linux.bytes(), &rules), Effect::Rss { max_tx_vq });
+}
+
+#[test]
+fn rss_hash_types_are_those_of_the_device() {
+    for bit in 0..32 {
+        let types = 1 << bit;
+        let bytes = Rss { types, ..rss() }.bytes();
+        if bit < 6 {
+            effect(&bytes, &cvq::rules());
+        } else {
+            let opcode = Opcode::MqRssConfig;
+            let error = refusal(&bytes, &cvq::rules());
+            assert_eq!(error, Refusal::HashTypes { opcode, types });
+        }
+    }
+    effect(&Rss { types: 0, ..rss() }.bytes(), &cvq::rules());
+    assert_eq!(
+        shown(
+            &Rss {
+                types: 0x7f,
+                ..rss()
+            }
+            .bytes()
+        ),
+        "MQ_RSS_CONFIG has hash types 0x40, which the device has not"
+    );
+}
+
+#[test]
+fn rss_tables_are_powers_of_two_and_not_too_long() {
+    let table = |entries: u32, limit: u16| {
+        let bytes = Rss {
+            mask: (entries - 1) as u16,
+            table: vec![1; (entries as usize).min(2000)],
+            ..rss()
+        }
+        .bytes();
+        let mut rules = cvq::rules();
+        rules.limits.rss_max_indirection_table_length = limit;
+        Command::parse(&bytes, &rules).map(|command| command.effect())
+    };
+    for entries in 1..=300 {
+        let result = table(entries, 128);
+        let as_usize = entries as usize;
+        if entries > 128 {
+            let limit = 128;
+            let error = Refusal::Table {
+                entries: as_usize,
+                limit,
+            };
+            assert_eq!(result, Err(error));
+        } else if entries & (entries - 1) != 0 {
+            assert_eq!(result, Err(Refusal::NotPowerOfTwo(as_usize)));
+        } else {
+            assert!(result.is_ok());
+        }
+    }
+    // The limit need not be one.
+    assert!(table(64, 100).is_ok());
+    assert!(table(128, 127).is_err());
+    assert!(table(1, 1).is_ok());
+    assert!(table(1, 0).is_err());
+    assert!(table(1024, u16::MAX).is_ok());
+    // The mask 0xffff is no table of length 0.
+    let entries = 0x10000;
+    assert_eq!(
+        table(0x10000, u16::MAX),
+        Err(Refusal::Table {
+            entries,
+            limit: u16::MAX
+        })
+    );
+    assert_eq!(
+        table(256, 128).unwrap_err().to_string(),
+        "indirection table has 256 entries, 128 is the most"
+    );
+    assert_eq!(
+        table(3, 128).unwrap_err().to_string(),
+        "indirection table has 3 entries, not a power of two"
+    );
+}
+
+#[test]
+fn rss_uses_receive_queues_that_exist() {
+    for queue in [4, 5, 0x7fff, 0x8000, 0x8001, u16::MAX] {
+        let error = Refusal::ReceiveQueue { queue, limit: 4 };
+        let unclassified = Rss {
+            unclassified: queue,
+            ..rss()
+        };
+        assert_eq!(refusal(&unclassified.bytes(), &cvq::rules()), error);
+        for entry in 0..8 {
+            let mut config = rss();
+            config.table[entry] = queue;
+            assert_eq!(refusal(&config.bytes(), &cvq::rules()), error);
+        }
+    }
+    // The most pairs that there can be: the reserved bit is never set.
+    let rules = Rules {
+        pairs: 0x8000,
+        ..cvq::rules()
+    };
+    let mut config = rss();
+    config.table[7] = 0x7fff;
+    effect(&config.bytes(), &rules);
+    config.table[7] = 0x8000;
+    assert_eq!(
+        refusal(&config.bytes(), &rules).to_string(),
+        "RSS uses receive queue 32768, which is not below 32768"
+    );
+}
+
+#[test]
+fn rss_uses_transmit_queues_that_exist() {
+    for max_tx_vq in 1..=4 {
+        let bytes = Rss { max_tx_vq, ..rss() }.bytes();
+        assert_eq!(effect(&bytes, &cvq::rules()), Effect::Rss { max_tx_vq });
+    }
+    for requested in [0, 5, u16::MAX] {
+        let bytes = Rss {
+            max_tx_vq: requested,
+            ..rss()
+        }
+        .bytes();
+        let opcode = Opcode::MqRssConfig;
+        let limit = 4;
+        assert_eq!(
+            refusal(&bytes, &cvq::rules()),
+            Refusal::Pairs {
+                opcode,
+                requested,
+                limit
+            }
+        );
+    }
+}
+
+#[test]
+fn keys_are_as_long_as_they_say() {
+    let config = |key_len: u8, len: usize| {
+        Rss {
+            key_len,
+            key: vec![1; len],
+            ..rss()
+        }
+        .bytes()
+    };
+    let report = |key_len: u8, len: usize| cvq::hash(1, [0; 4], key_len, &vec![1; len]);
+    for (opcode, make) in [
+        (
+            Opcode::MqRssConfig,
+            &config as &dyn Fn(u8, usize) -> Vec<u8>,
+        ),
+        (Opcode::MqHashConfig, &report),
+    ] {
+        for len in 0..=255u8 {
+            let exact = usize::from(len);
+            let result = Command::parse(&make(len, exact), &cvq::rules()).map(|_| ());
+            match len {
+                0..=40 => assert_eq!(result, Ok(())),
+                _ => assert_eq!(
+                    result,
+                    Err(Refusal::Key {
+                        opcode,
+                        len,
+                        limit: 40
+                    })
+                ),
+            }
+        }
+        for (len, real) in [(0, 1), (1, 0), (39, 40), (40, 39), (40, 41)] {
+            let error = refusal(&make(len, real), &cvq::rules());
+            assert!(matches!(error, Refusal::Len { .. }), "{error}");
+        }
+    }
+    assert_eq!(
+        shown(&config(41, 41)),
+        "MQ_RSS_CONFIG has a key of 41 bytes, 40 is the most"
+    );
+}
+
+#[test]
+fn hash_reports() {
+    let rules = cvq::rules();
+    assert_eq!(
+        effect(&cvq::hash(0x3f, [0; 4], 0, &[]), &rules),
+        Effect::Hash
+    );
+    let error = Refusal::HashTypes {
+        opcode: Opcode::MqHashConfig,
+        types: 0x8000_0000,
+    };
+    assert_eq!(
+        refusal(&cvq::hash(0x8000_0001, [0; 4], 0, &[]), &rules),
+        error
+    );
+    for field in 0..3 {
+        let mut reserved = [0; 4];
+        reserved[field] = 1;
+        let error = refusal(&cvq::hash(1, reserved, 0, &[]), &rules);
+        assert_eq!(error, Refusal::Reserved(1));
+    }
+    // Linux leaves the number of its queue pairs there.
+    for pairs in 0..=4 {
+        effect(&cvq::hash(1, [0, 0, 0, pairs], 0, &[]), &rules);
+    }
+    let error = refusal(&cvq::hash(1, [0, 0, 0, 5], 0, &[]), &rules);
+    assert_eq!(error.to_string(), "reserved field of MQ_HASH_CONFIG is 0x5");
+    let one_pair = Rules {
+        features: net::CTRL_VQ | net::HASH_REPORT,
+        ..rules
+    };
+    effect(&cvq::hash(1, [0, 0, 0, 1], 0, &[]), &one_pair);
+    refusal(&cvq::hash(1, [0, 0, 0, 2], 0, &[]), &one_pair);
+}
+
+#[test]
+fn offloads_are_accepted_features() {
+    const OFFLOADS: [u32; 7] = [1, 7, 8, 9, 10, 54, 55];
+    for bit in 0..64 {
+        let one = Features::bit(bit);
+        let bytes = cvq::offloads(one.bits());
+        for features in [
+            Features::from_bits(u64::MAX),
+            net::CTRL_VQ | net::CTRL_GUEST_OFFLOADS | one,
+            Features::from_bits(u64::MAX).difference(one) | net::CTRL_VQ | net::CTRL_GUEST_OFFLOADS,
+        ] {
+            let rules = Rules {
+                features,
+                ..cvq::rules()
+            };
+            if OFFLOADS.contains(&bit) && features.contains(one) {
+                assert_eq!(effect(&bytes, &rules), Effect::Offloads(one));
+            } else {
+                assert_eq!(refusal(&bytes, &rules), Refusal::Offloads(one));
+            }
+        }
+    }
+    let some = (net::GUEST_CSUM | net::GUEST_TSO4 | net::GUEST_USO6).bits();
+    assert_eq!(
+        effect(&cvq::offloads(some), &cvq::rules()),
+        Effect::Offloads(Features::from_bits(some))
+    );
+    assert_eq!(
+        shown(&cvq::offloads(some | 1 << 10 | 1)),
+        "offloads CSUM GUEST_UFO were not accepted"
+    );
+}
+
+#[test]
+fn coalescing_of_notifications() {
+    let rules = cvq::rules();
+    let coal = Coal {
+        max_packets: 0x0102_0304,
+        max_usecs: u32::MAX,
+    };
+    let (packets, usecs) = (coal.max_packets, coal.max_usecs);
+    let bytes = cvq::coal_tx(packets, usecs);
+    assert_eq!(effect(&bytes, &rules), Effect::CoalTx(coal));
+    let bytes = cvq::coal_rx(packets, usecs);
+    assert_eq!(effect(&bytes, &rules), Effect::CoalRx(coal));
+    // The reserved field is ignored.
+    let bytes = cvq::coal_vq_set(7, 0xffff, packets, usecs);
+    assert_eq!(effect(&bytes, &rules), Effect::CoalVqSet(7, coal));
+    let bytes = cvq::coal_vq_get(6, 0xffff);
+    assert_eq!(effect(&bytes, &rules), Effect::CoalVqGet(6));
+}
+
+#[test]
+fn only_data_queues_coalesce() {
+    let base = net::CTRL_VQ | net::VQ_NOTF_COAL;
+    for (features, pairs, limit) in [
+        (base, 4, 2u32),
+        (base | net::MQ, 4, 8),
+        (base | net::RSS, 4, 8),
+        (base | net::MQ | net::RSS, 1, 2),
+        (base | net::MQ, 0x8000, 0x10000),
+    ] {
+        let rules = Rules {
+            features,
+            pairs,
+            ..cvq::rules()
+        };
+        let last = u16::try_from(limit - 1).unwrap();
+        for index in [0, 1, last] {
+            let expected = Effect::CoalVqSet(index, Coal::default());
+            assert_eq!(effect(&cvq::coal_vq_set(index, 0, 0, 0), &rules), expected);
+            let expected = Effect::CoalVqGet(index);
+            assert_eq!(effect(&cvq::coal_vq_get(index, 0), &rules), expected);
+        }
+        // The control queue is the first of those.
+        let Some(index) = last.checked_add(1) else {
+            continue;
+        };
+        for (opcode, bytes) in [
+            (Opcode::NotfCoalVqSet, cvq::coal_vq_set(index, 0, 0, 0)),
+            (Opcode::NotfCoalVqGet, cvq::coal_vq_get(index, 0)),
+        ] {
+            assert_eq!(
+                refusal(&bytes, &rules),
+                Refusal::VqIndex {
+                    opcode,
+                    index,
+                    limit
+                }
+            );
+        }
+    }
+    assert_eq!(
+        shown(&cvq::coal_vq_get(8, 0)),
+        "NOTF_COAL_VQ_GET of queue 8, which is not below 8"
+    );
+}
+
+#[test]
+fn only_one_command_has_a_reply() {
+    for bytes in cvq::samples() {
+        let rules = cvq::rules();
+        let command = Command::parse(&bytes, &rules).unwrap();
+        let expected = match command.opcode() {
+            Opcode::NotfCoalVqGet => 8,
+            _ => 0,
+        };
+        assert_eq!(command.reply_len(), expected);
+    }
+}
+
+#[test]
+fn answers_are_ok_or_not() {
+    assert_eq!(ack(0), 0);
+    for answer in 1..=255 {
+        assert_eq!(ack(answer), 1);
+    }
+}
+
+#[test]
+fn limits_come_from_the_configuration() {
+    let mut config = [0xee; 64];
+    config[17] = 40;
+    config[18..20].copy_from_slice(&[0x80, 0x01]);
+    config[20..24].copy_from_slice(&[0xbf, 0x01, 0x02, 0x03]);
+    for len in 0..=64 {
+        let limits = Limits::from_config(&config[..len]);
+        assert_eq!(limits.rss_max_key_size, if len >= 18 { 40 } else { 0 });
+        let expected = if len >= 20 { 0x180 } else { 0 };
+        assert_eq!(limits.rss_max_indirection_table_length, expected);
+        let expected = if len >= 24 { 0x0302_01bf } else { 0 };
+        assert_eq!(limits.supported_hash_types, expected);
+    }
+}
+
+/// What the specification allows, written down a second time.
+fn allowed(bytes: &[u8], rules: &Rules) -> bool {
+    let u16_at = |at: usize| u16::from_le_bytes([bytes[at], bytes[at + 1]]);
+    let u32_at = |at: usize| u32::from(u16_at(at)) | u32::from(u16_at(at + 2)) << 16;
+    let len = bytes.len();
+    if !(2..=4096).contains(&len) {
+        return false;
+    }
+    let row = OPCODES
+        .iter()
+        .find(|row| row.0 == bytes[0] && row.1 == bytes[1]);
+    let Some((class, number, feature, _)) = row else {
+        return false;
+    };
+    let has = |feature| rules.features.contains(feature);
+    if !has(*feature) || !has(net::CTRL_VQ) {
+        return false;
+    }
+    let pairs = if has(net::MQ) || has(net::RSS) {
+        rules.pairs
+    } else {
+        1
+    };
+    let types_fit = |at| u32_at(at) & !rules.limits.supported_hash_types == 0;
+    let key_fits = |at: usize| {
+        let key = bytes[at];
+        key <= rules.limits.rss_max_key_size && len == at + 1 + usize::from(key)
+    };
+    match (class, number) {
+        (0, _) => len == 3 && bytes[2] < 2,
+        (1, 0) => {
+            let mut at = 2u64;
+            for _ in 0..2 {
+                if at + 4 > len as u64 {
+                    return false;
+                }
+                at += 4 + 6 * u64::from(u32_at(at as usize));
+            }
+            at == len as u64
+        }
+        (1, 1) => {
+            len == 8
+                && bytes[2] % 2 == 0
+                && bytes[2..] != [0; 6]
+                && rules.mac.is_none_or(|mac| mac == bytes[2..])
+        }
+        (2, _) => len == 4 && u16_at(2) < 4096,
+        (3, 0) => len == 2,
+        (4, 0) => len == 4 && (1..=pairs).contains(&u16_at(2)),
+        (4, 1) => {
+            if len < 10 || !types_fit(2) {
+                return false;
+            }
+            let mask = u16_at(6);
+            let entries = usize::from(mask) + 1;
+            mask < rules.limits.rss_max_indirection_table_length
+                && entries.count_ones() == 1
+                && len >= 10 + 2 * entries + 3
+                && (0..=entries).all(|entry| u16_at(8 + 2 * entry) < pairs)
+                && (1..=pairs).contains(&u16_at(10 + 2 * entries))
+                && key_fits(12 + 2 * entries)
+        }
+        (4, 2) => {
+            len >= 15
+                && types_fit(2)
+                && bytes[6..12] == [0; 6]
+                && u16_at(12) <= pairs
+                && key_fits(14)
+        }
+        (5, 0) => {
+            let offloads = 0x00c0_0000_0000_0782 & rules.features.bits();
+            len == 10 && (u64::from(u32_at(2)) | u64::from(u32_at(6)) << 32) & !offloads == 0
+        }
+        (6, 0 | 1) => len == 10,
+        (6, 2) => len == 14 && u32::from(u16_at(2)) < 2 * u32::from(pairs),
+        (6, 3) => len == 6 && u32::from(u16_at(2)) < 2 * u32::from(pairs),
+        _ => false,
+    }
+}
+
+fn agrees(bytes: &[u8], rules: &Rules) -> Result<(), TestCaseError> {
+    let result = Command::parse(bytes, rules);
+    prop_assert_eq!(result.is_ok(), allowed(bytes, rules), "{:?}", result);
+    match result {
+        Ok(command) => prop_assert_eq!(command.bytes(), bytes),
+        Err(refusal) => {
+            let line = refusal.to_string();
+            prop_assert!(!line.is_empty() && !line.contains('\n'));
+        }
+    }
+    Ok(())
+}
+
+proptest! {
+    #[test]
+    fn any_bytes(bytes in proptest::collection::vec(any::<u8>(), 0..64), rules in cvq::any_rules()) {
+        agrees(&bytes, &rules)?;
+    }
+
+    #[test]
+    fn any_data(
+        row in proptest::sample::select(&OPCODES[..]),
+        data in proptest::collection::vec(prop_oneof![3 => Just(0), 1 => Just(1), 1 => any::<u8>()], 0..40),
+        rules in cvq::any_rules(),
+    ) {
+        agrees(&command(row.0, row.1, data), &rules)?;
+    }
+
+    #[test]
+    fn likely_commands(bytes in cvq::any_command(), rules in cvq::any_rules()) {
+        agrees(&bytes, &rules)?;
+    }
+
+    #[test]
+    fn commands_with_an_error(
+        bytes in cvq::any_command(),
+        rules in cvq::any_rules(),
+        at in any::<prop::sample::Index>(),
+        byte in any::<u8>(),
+        cut in 0..3usize,
+    ) {
+        let mut bytes = bytes;
+        let at = at.index(bytes.len());
+        bytes[at] = byte;
+        agrees(&bytes, &rules)?;
+        bytes.truncate(bytes.len().saturating_sub(cut));
+        agrees(&bytes, &rules)?;
+        bytes.push(byte);
+        agrees(&bytes, &rules)?;
+    }
+}

@@ -1,0 +1,529 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The journal against a device that was never reset.
+
+mod cvq;
+
+use std::collections::BTreeSet;
+
+use cvq::Rss;
+use proptest::prelude::*;
+use virtio::control::Command;
+use virtio::control::Rules;
+use virtio::control::MAX_COMMAND;
+use virtio::features::Features;
+use virtio::journal::buffer_len;
+use virtio::journal::Cursor;
+use virtio::journal::Journal;
+
+/// One of the readings of 5.1.6.5.5 to 5.1.6.5.7: what the commands of the MQ class leave of each
+/// other.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Steering {
+    /// Queue pairs in use.
+    pairs: u16,
+    /// What chooses receive queues, if not the device itself.
+    rss: Option<Vec<u8>>,
+    /// What is hashed and reported, and with which key.
+    hash: Option<Vec<u8>>,
+}
+
+/// A network device that does what it is told, written from the specification.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Device {
+    rules: Rules,
+    rx: [bool; 6],
+    mac: [u8; 6],
+    unicast: Vec<[u8; 6]>,
+    multicast: Vec<[u8; 6]>,
+    vlans: BTreeSet<u16>,
+    /// Each command of the class undoes all that the others did, as in QEMU.
+    replaced: Steering,
+    /// Hashes are reported as the last command that mentions them says, VQ_PAIRS_SET is not one.
+    kept: Steering,
+    /// Any other reading: by set of commands (a bit each), the last of them.
+    last: [Vec<u8>; 8],
+    offloads: u64,
+    /// Parameters by queue.
+    coal: Vec<[u8; 8]>,
+    /// What a queue gets when it is enabled again: even, then odd queues.
+    coal_all: [[u8; 8]; 2],
+}
+
+impl Device {
+    fn new(rules: Rules) -> Self {
+        let steering = Steering {
+            pairs: 1,
+            ..Steering::default()
+        };
+        Self {
+            rules,
+            // Linux and QEMU start with everything.
+            rx: [true, false, false, false, false, false],
+            mac: [2, 0xff, 0, 0, 0, 0],
+            unicast: Vec::new(),
+            multicast: Vec::new(),
+            vlans: BTreeSet::new(),
+            replaced: steering.clone(),
+            kept: steering,
+            last: Default::default(),
+            offloads: 0x00c0_0000_0000_0782 & rules.features.bits(),
+            coal: vec![[0; 8]; 2 * usize::from(rules.pairs)],
+            coal_all: [[0; 8]; 2],
+        }
+    }
+
+    fn table(data: &[u8]) -> (Vec<[u8; 6]>, &[u8]) {
+        let (count, rest) = data.split_at(4);
+        let count = u32::from_le_bytes(count.try_into().unwrap()) as usize;
+        let (table, rest) = rest.split_at(6 * count);
+        let table = table.chunks(6).map(|mac| mac.try_into().unwrap());
+        (table.collect(), rest)
+    }
+
+    fn multiqueue(&mut self, command: u8, data: &[u8]) {
+        for set in 0..8usize {
+            if set & 1 << command != 0 {
+                self.last[set] = [&[command], data].concat();
+            }
+        }
+        let data = data.to_vec();
+        let types_and_key = |table: usize| [&data[..4], &data[table..]].concat();
+        match command {
+            0 => {
+                let pairs = u16::from_le_bytes([data[0], data[1]]);
+                self.replaced = Steering {
+                    pairs,
+                    ..Steering::default()
+                };
+                self.kept.pairs = pairs;
+                self.kept.rss = None;
+            }
+            1 => {
+                let entries = usize::from(u16::from_le_bytes([data[4], data[5]])) + 1;
+                let at = 8 + 2 * entries;
+                let pairs = u16::from_le_bytes([data[at], data[at + 1]]);
+                let steering = Steering {
+                    pairs,
+                    rss: Some(data[4..at].to_vec()),
+                    hash: Some(types_and_key(at + 2)),
+                };
+                self.replaced = steering.clone();
+                self.kept = steering;
+            }
+            _ => {
+                let hash = Some(types_and_key(12));
+                self.replaced.rss = None;
+                self.replaced.hash = hash.clone();
+                self.kept.hash = hash;
+            }
+        }
+    }
+
+    fn execute(&mut self, bytes: &[u8]) {
+        let (code, data) = bytes.split_at(2);
+        let index = || usize::from(u16::from_le_bytes([data[0], data[1]]));
+        match (code[0], code[1]) {
+            (0, mode) => self.rx[usize::from(mode)] = data == [1],
+            (1, 0) => {
+                let (unicast, rest) = Self::table(data);
+                let (multicast, rest) = Self::table(rest);
+                assert!(rest.is_empty());
+                (self.unicast, self.multicast) = (unicast, multicast);
+            }
+            (1, 1) => self.mac = data.try_into().unwrap(),
+            (2, 0) => {
+                self.vlans.insert(index() as u16);
+            }
+            (2, 1) => {
+                self.vlans.remove(&(index() as u16));
+            }
+            (4, command) => self.multiqueue(command, data),
+            (5, 0) => self.offloads = u64::from_le_bytes(data.try_into().unwrap()),
+            (6, command @ 0..2) => {
+                let first = usize::from(command == 0);
+                let parameters = data.try_into().unwrap();
+                self.coal_all[first] = parameters;
+                for queue in self.coal.iter_mut().skip(first).step_by(2) {
+                    *queue = parameters;
+                }
+            }
+            (6, 2) => self.coal[index()] = data[4..].try_into().unwrap(),
+            (3, 0) | (6, 3) => {}
+            _ => panic!("no such command: {bytes:?}"),
+        }
+    }
+}
+
+fn journal(rules: &Rules) -> Journal<Vec<u8>> {
+    Journal::new(vec![0xa5; buffer_len(rules.pairs)], rules.pairs).unwrap()
+}
+
+fn replay<B: AsRef<[u8]> + AsMut<[u8]>>(journal: &Journal<B>) -> Vec<Vec<u8>> {
+    let mut cursor = Cursor::default();
+    let mut out = [0xee; MAX_COMMAND];
+    let mut commands = Vec::new();
+    while let Some(len) = journal.next(&mut cursor, &mut out) {
+        commands.push(out[..len].to_vec());
+        out.fill(0xee);
+    }
+    // It stays at the end.
+    assert_eq!(journal.next(&mut cursor, &mut out), None);
+    commands
+}
+
+/// Records commands that are allowed.
+fn record<B: AsRef<[u8]> + AsMut<[u8]>>(journal: &mut Journal<B>, commands: &[Vec<u8>]) {
+    for bytes in commands {
+        journal.record(&Command::parse(bytes, &cvq::rules()).unwrap());
+    }
+}
+
+/// What a journal replays in which these commands were recorded.
+fn replayed(commands: &[Vec<u8>]) -> Vec<Vec<u8>> {
+    let mut journal = journal(&cvq::rules());
+    record(&mut journal, commands);
+    replay(&journal)
+}
+
+fn rss(max_tx_vq: u16, table: &[u16]) -> Vec<u8> {
+    Rss {
+        types: 3,
+        mask: (table.len() - 1) as u16,
+        unclassified: 0,
+        table: table.to_vec(),
+        max_tx_vq,
+        key_len: 2,
+        key: vec![8, 9],
+    }
+    .bytes()
+}
+
+#[test]
+fn a_new_journal_is_empty() {
+    let new = journal(&cvq::rules());
+    assert!(replay(&new).is_empty());
+    assert_eq!(new.mac_address(), None);
+    assert_eq!(new.queue_pairs(), None);
+}
+
+#[test]
+fn the_buffer_is_long_enough() {
+    for pairs in [0, 1, 2, 4, 0x8000] {
+        let len = buffer_len(pairs);
+        assert!(Journal::new(vec![0; len - 1], pairs).is_none());
+        assert!(Journal::new(vec![0; len], pairs).is_some());
+        assert!(Journal::new(vec![0; len + 100], pairs).is_some());
+    }
+    assert!(buffer_len(1) < 10_000);
+    assert!(Journal::new([0; 0], 0).is_none());
+    // It need not be owned.
+    let mut buffer = vec![1; buffer_len(1)];
+    let borrowed = Journal::new(buffer.as_mut_slice(), 1).unwrap();
+    assert!(replay(&borrowed).is_empty());
+}
+
+#[test]
+fn what_is_forgotten_is_not_replayed() {
+    let mut journal = journal(&cvq::rules());
+    let all = cvq::samples();
+    record(&mut journal, &all);
+    record(&mut journal, &[cvq::vlan_add(4095)]);
+    assert!(!replay(&journal).is_empty());
+    assert_eq!(journal.mac_address(), Some([2, 0, 0, 0, 0, 9]));
+    assert_eq!(journal.queue_pairs(), Some(4));
+    journal.forget();
+    assert!(replay(&journal).is_empty());
+    assert_eq!(journal.mac_address(), None);
+    assert_eq!(journal.queue_pairs(), None);
+    // The order of old is forgotten, too.
+    record(&mut journal, &[rss(2, &[0]), cvq::vq_pairs(1)]);
+    assert_eq!(replay(&journal), [rss(2, &[0]), cvq::vq_pairs(1)]);
+}
+
+#[test]
+fn the_order_of_a_replay() {
+    let mac_table = cvq::mac_table(&[[2; 6]], &[[3; 6]; 2]);
+    let expected = [
+        cvq::mac_addr([2, 0, 0, 0, 0, 1]),
+        mac_table,
+        cvq::rx(0, 0),
+        cvq::rx(1, 1),
+        cvq::rx(2, 1),
+        cvq::rx(3, 0),
+        cvq::rx(4, 1),
+        cvq::rx(5, 1),
+        cvq::vlan_add(0),
+        cvq::vlan_add(7),
+        cvq::vlan_add(8),
+        cvq::vlan_add(4095),
+        cvq::hash(1, [0; 4], 1, &[1]),
+        rss(2, &[0, 1]),
+        cvq::vq_pairs(4),
+        cvq::offloads(0x82),
+        cvq::coal_tx(1, 2),
+        cvq::coal_rx(3, 4),
+        cvq::coal_vq_set(0, 0, 5, 6),
+        cvq::coal_vq_set(7, 0, 0, 0),
+    ];
+    assert_eq!(replayed(&expected), expected);
+    // In another order the end is the same, up to what overrides what.
+    let mut other = expected.to_vec();
+    other[..12].reverse();
+    other[15..18].reverse();
+    other[18..].reverse();
+    assert_eq!(replayed(&other), expected);
+}
+
+#[test]
+fn the_last_one_counts() {
+    let table = cvq::mac_table(&[[2; 6]; 9], &[[3; 6]; 9]);
+    let shorter = cvq::mac_table(&[], &[[3; 6]]);
+    assert_eq!(replayed(&[table.clone(), shorter.clone()]), [shorter]);
+    let empty = cvq::mac_table(&[], &[]);
+    assert_eq!(replayed(&[table, empty.clone()]), [empty]);
+    let macs = [1, 2].map(|last| cvq::mac_addr([2, 0, 0, 0, 0, last]));
+    assert_eq!(replayed(&macs), macs[1..]);
+    assert_eq!(replayed(&[cvq::rx(0, 1), cvq::rx(0, 0)]), [cvq::rx(0, 0)]);
+    assert_eq!(
+        replayed(&[cvq::offloads(2), cvq::offloads(0)]),
+        [cvq::offloads(0)]
+    );
+    assert_eq!(
+        replayed(&[cvq::coal_rx(1, 1), cvq::coal_rx(0, 0)]),
+        [cvq::coal_rx(0, 0)]
+    );
+}
+
+#[test]
+fn the_longest_commands_have_room() {
+    let table = cvq::mac_table(&[[2; 6]; 681], &[]);
+    assert_eq!(table.len(), MAX_COMMAND);
+    let mut rules = cvq::rules();
+    rules.limits.rss_max_indirection_table_length = 1024;
+    rules.limits.rss_max_key_size = 255;
+    let rss = Rss {
+        types: 1,
+        mask: 1023,
+        unclassified: 0,
+        table: vec![3; 1024],
+        max_tx_vq: 1,
+        key_len: 255,
+        key: vec![0x77; 255],
+    }
+    .bytes();
+    let hash = cvq::hash(1, [0, 0, 0, 4], 255, &[0x99; 255]);
+    let mut journal = journal(&rules);
+    let commands = [table, rss, hash, cvq::vlan_add(0), cvq::vlan_add(4095)];
+    for bytes in &commands {
+        journal.record(&Command::parse(bytes, &rules).unwrap());
+    }
+    let [table, rss, hash, first, last] = commands;
+    assert_eq!(replay(&journal), [table, first, last, rss, hash]);
+}
+
+#[test]
+fn a_vlan_can_be_deleted() {
+    let ids = [0, 1, 7, 8, 4094, 4095];
+    let add = ids.map(cvq::vlan_add);
+    for (gone, id) in ids.into_iter().enumerate() {
+        let mut commands = add.to_vec();
+        commands.push(cvq::vlan_del(id));
+        commands.push(cvq::vlan_del(id));
+        let mut left = add.to_vec();
+        left.remove(gone);
+        assert_eq!(replayed(&commands), left);
+    }
+    assert!(replayed(&[cvq::vlan_del(3)]).is_empty());
+    let again = [cvq::vlan_add(3), cvq::vlan_add(3)];
+    assert_eq!(replayed(&again), again[1..]);
+    let all: Vec<_> = (0..4096).map(cvq::vlan_add).collect();
+    assert_eq!(replayed(&all), all);
+}
+
+#[test]
+fn queue_pairs_are_those_of_the_last_command_that_says() {
+    let (a, b, c) = (cvq::vq_pairs(3), rss(2, &[0]), cvq::hash(1, [0; 4], 0, &[]));
+    for (commands, pairs) in [
+        (vec![&a], Some(3)),
+        (vec![&b], Some(2)),
+        (vec![&c], None),
+        (vec![&a, &b], Some(2)),
+        (vec![&b, &a], Some(3)),
+        (vec![&b, &a, &c], Some(3)),
+        (vec![&a, &c, &b], Some(2)),
+        (vec![&a, &b, &a, &b, &c], Some(2)),
+    ] {
+        let commands: Vec<_> = commands.into_iter().cloned().collect();
+        let mut journal = journal(&cvq::rules());
+        record(&mut journal, &commands);
+        assert_eq!(journal.queue_pairs(), pairs);
+    }
+}
+
+#[test]
+fn a_command_for_all_queues_overrides_those_for_one() {
+    let set = |index| cvq::coal_vq_set(index, 0, 1, u32::from(index));
+    let each: Vec<_> = (0..8).map(set).collect();
+    assert_eq!(replayed(&each), each);
+    for (all, left) in [
+        (cvq::coal_tx(9, 9), [0, 2, 4, 6]),
+        (cvq::coal_rx(9, 9), [1, 3, 5, 7]),
+    ] {
+        let commands = [each.clone(), vec![all.clone()]].concat();
+        let expected = [vec![all.clone()], left.map(set).to_vec()].concat();
+        assert_eq!(replayed(&commands), expected);
+        // One that comes later counts again.
+        let later = [commands, vec![set(0), set(1)]].concat();
+        let mut indices = [left.to_vec(), vec![0, 1]].concat();
+        indices.sort_unstable();
+        indices.dedup();
+        let expected = [vec![all], indices.into_iter().map(set).collect()].concat();
+        assert_eq!(replayed(&later), expected);
+    }
+}
+
+#[test]
+fn what_changes_nothing_is_not_replayed() {
+    let commands = [cvq::command(3, 0, []), cvq::coal_vq_get(3, 0)];
+    assert!(replayed(&commands).is_empty());
+    // The reserved field says nothing.
+    let set = cvq::coal_vq_set(3, 0x1234, 5, 6);
+    assert_eq!(replayed(&[set]), [cvq::coal_vq_set(3, 0, 5, 6)]);
+}
+
+/// A device that lets only queues that are in use be configured takes a replay, too.
+#[test]
+fn queues_are_in_use_before_they_are_configured() {
+    for first in [cvq::vq_pairs(4), rss(4, &[0])] {
+        let commands = replayed(&[first.clone(), cvq::coal_vq_set(7, 0, 1, 1)]);
+        assert_eq!(commands[0], first);
+        assert_eq!(commands[1], cvq::coal_vq_set(7, 0, 1, 1));
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Event {
+    Command { bytes: Vec<u8>, works: bool },
+    Reset,
+}
+
+fn any_event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        30 => (cvq::any_command(), prop::bool::weighted(0.9))
+            .prop_map(|(bytes, works)| Event::Command { bytes, works }),
+        1 => Just(Event::Reset),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn a_replay_leads_to_the_same_device(
+        rules in cvq::any_rules(),
+        events in proptest::collection::vec(any_event(), 0..80),
+    ) {
+        let mut device = Device::new(rules);
+        let mut journal = journal(&rules);
+        let mut mac = None;
+        let mut pairs = None;
+        // The commands since the last reset, without what is reserved.
+        let mut history = BTreeSet::new();
+        for event in events {
+            let Event::Command { bytes, works } = event else {
+                device = Device::new(rules);
+                journal.forget();
+                (mac, pairs) = (None, None);
+                history.clear();
+                continue;
+            };
+            let Ok(command) = Command::parse(&bytes, &rules) else {
+                continue;
+            };
+            if !works {
+                continue;
+            }
+            device.execute(&bytes);
+            journal.record(&command);
+            match bytes[..2] {
+                [1, 1] => mac = Some(device.mac),
+                [4, 0 | 1] => pairs = Some(device.kept.pairs),
+                _ => {}
+            }
+            let mut bytes = bytes;
+            if bytes[..2] == [6, 2] {
+                bytes[4..6].fill(0);
+            }
+            history.insert(bytes);
+        }
+        prop_assert_eq!(journal.mac_address(), mac);
+        prop_assert_eq!(journal.queue_pairs(), pairs);
+
+        let commands = replay(&journal);
+        let mut fresh = Device::new(rules);
+        let mut second = self::journal(&rules);
+        for bytes in &commands {
+            // What it was told before, and only once.
+            prop_assert!(history.remove(bytes), "{:?}", bytes);
+            let command = Command::parse(bytes, &rules);
+            prop_assert!(command.is_ok(), "{:?}", command);
+            fresh.execute(bytes);
+            second.record(&command.unwrap());
+        }
+        prop_assert_eq!(fresh, device);
+        prop_assert_eq!(replay(&second), commands);
+    }
+
+    /// A cursor that started with another journal skips commands and nothing worse.
+    #[test]
+    fn a_foreign_cursor_does_no_harm(
+        steps in 0..20usize,
+        one in proptest::collection::vec(cvq::any_command(), 0..20),
+        other in proptest::collection::vec(cvq::any_command(), 0..20),
+    ) {
+        let rules = Rules { features: Features::from_bits(u64::MAX), ..cvq::rules() };
+        let journals = [one, other].map(|commands| {
+            let mut journal = journal(&rules);
+            for bytes in &commands {
+                if let Ok(command) = Command::parse(bytes, &rules) {
+                    journal.record(&command);
+                }
+            }
+            journal
+        });
+        let mut cursor = Cursor::default();
+        let mut out = [0; MAX_COMMAND];
+        for _ in 0..steps {
+            journals[0].next(&mut cursor, &mut out);
+        }
+        let mut count = 0;
+        while let Some(len) = journals[1].next(&mut cursor, &mut out) {
+            prop_assert!(Command::parse(&out[..len], &rules).is_ok());
+            count += 1;
+        }
+        prop_assert!(count <= replay(&journals[1]).len());
+    }
+}
+
+/// A buffer that is not what it was.
+struct Shrinking(Vec<u8>);
+
+impl AsRef<[u8]> for Shrinking {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl AsMut<[u8]> for Shrinking {
+    fn as_mut(&mut self) -> &mut [u8] {
+        &mut self.0[..1]
+    }
+}
+
+#[test]
+fn a_buffer_that_lies_loses_commands_and_nothing_else() {
+    let buffer = Shrinking(vec![0; buffer_len(4)]);
+    let mut journal = Journal::new(buffer, 4).unwrap();
+    record(&mut journal, &cvq::samples());
+    assert!(replay(&journal).len() < cvq::samples().len());
+    assert_eq!(journal.queue_pairs(), Some(3));
+}
