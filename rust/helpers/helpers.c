@@ -17,6 +17,11 @@ void rust_helper_vdpa_break_virtio_device(struct device *dev)
 	virtio_break_device(dev_to_virtio(dev));
 }
 
+bool rust_helper_vdpa_device_iommu_mapped(struct device *dev)
+{
+	return device_iommu_mapped(dev);
+}
+
 bool rust_helper_vdpa_queue_work(struct work_struct *work)
 {
 	return queue_work(system_dfl_wq, work);
@@ -35,6 +40,11 @@ void rust_helper_vdpa_get_pfn(unsigned long pfn)
 void rust_helper_vdpa_put_pfn(unsigned long pfn)
 {
 	put_page(pfn_to_page(pfn));
+}
+
+phys_addr_t rust_helper_vdpa_virt_to_phys(void *addr)
+{
+	return virt_to_phys(addr);
 }
 
 void *rust_helper_vdpa_kmap_local_pfn(unsigned long pfn)

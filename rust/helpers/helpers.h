@@ -7,14 +7,17 @@
 
 #include <linux/pci.h>
 
+struct device;
 struct work_struct;
 
 bool rust_helper_vdpa_pci_bar_is_memory(struct pci_dev *pdev, int bar);
 void rust_helper_vdpa_break_virtio_device(struct device *dev);
+bool rust_helper_vdpa_device_iommu_mapped(struct device *dev);
 bool rust_helper_vdpa_queue_work(struct work_struct *work);
 bool rust_helper_vdpa_pfn_valid(unsigned long pfn);
 void rust_helper_vdpa_get_pfn(unsigned long pfn);
 void rust_helper_vdpa_put_pfn(unsigned long pfn);
+phys_addr_t rust_helper_vdpa_virt_to_phys(void *addr);
 void *rust_helper_vdpa_kmap_local_pfn(unsigned long pfn);
 void rust_helper_vdpa_kunmap_local(const void *addr);
 

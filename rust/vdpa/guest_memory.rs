@@ -4,15 +4,13 @@
 
 use super::{
     bindings,
-    iotlb::{
-        Iotlb,
-        Mapping, //
-    },
-    operations::KernelConsumer, //
-};
-use core::{
-    cmp::Ordering,
-    ops::RangeInclusive, //
+    iotlb::Iotlb,
+    mappings::Mappings,
+    operations::KernelConsumer,
+    pages::{
+        Held,
+        Pinned, //
+    }, //
 };
 use kernel::{
     new_mutex,
@@ -26,10 +24,14 @@ use kernel::{
             smp_mb,
             Full, //
         },
+        Arc,
         Mutex, //
     }, //
 };
-use virtio::memory::Memory;
+use virtio::{
+    iova,
+    memory::Memory, //
+};
 
 /// An address, or one of several, that the consumer has not mapped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,163 +40,122 @@ pub struct Fault {
     pub addr: u64,
 }
 
-/// A mapping whose pages cannot be freed.
-///
-/// vhost-vdpa unpins pages before it tells that their mapping is gone, and does not tell at all
-/// within a batch: who uses them needs references of its own.
-///
-/// # Invariants
-///
-/// `self` owns a reference to each page of the mapping.
-struct Held(Mapping);
-
-/// Returns the page frames of a mapping, [`None`] if it leaves physical memory.
-fn page_frames(mapping: &Mapping) -> Option<RangeInclusive<usize>> {
-    let len = mapping.last.checked_sub(mapping.first)?;
-    let last = mapping.addr.checked_add(len)?;
-    let frame = |addr: u64| usize::try_from(addr >> PAGE_SHIFT).ok();
-
-    Some(frame(mapping.addr)?..=frame(last)?)
-}
-
-impl Held {
-    /// Takes references to the pages of a mapping.
-    ///
-    /// # Errors
-    ///
-    /// `EFAULT` if there is no memory behind it.
-    ///
-    /// # Safety
-    ///
-    /// Its pages are pinned until this returns.
-    unsafe fn new(mapping: Mapping) -> Result<Self> {
-        let frames = page_frames(&mapping).ok_or(EFAULT)?;
-
-        for pfn in frames.clone() {
-            // SAFETY: Any number will do.
-            if !unsafe { bindings::vdpa_pfn_valid(pfn) } {
-                return Err(EFAULT);
-            }
-        }
-        for pfn in frames {
-            // SAFETY: The page exists, and is pinned by the safety requirement.
-            unsafe { bindings::vdpa_get_pfn(pfn) };
-        }
-        // INVARIANT: The references were just taken.
-        Ok(Self(mapping))
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        for pfn in page_frames(&self.0).into_iter().flatten() {
-            // SAFETY: By the type invariant.
-            unsafe { bindings::vdpa_put_pfn(pfn) };
-        }
-    }
-}
-
 /// What addresses mean.
-enum Space {
-    /// Those that a consumer in user space has mapped, in ascending order.
-    Mapped(KVVec<Held>),
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Meaning {
+    /// What a consumer in user space has mapped there.
+    Mapped,
     /// Physical memory: the consumer is the kernel.
     Physical,
 }
 
-impl Space {
-    /// Returns the physical address of `addr` and the number of bytes that follow in memory.
-    fn translate(&self, addr: u64, write: bool) -> Option<(u64, u64)> {
-        let mappings = match self {
-            Space::Mapped(mappings) => mappings,
-            Space::Physical => return Some((addr, u64::MAX)),
-        };
-        let index = mappings
-            .binary_search_by(|Held(mapping)| {
-                if mapping.last < addr {
-                    Ordering::Less
-                } else if mapping.first > addr {
-                    Ordering::Greater
-                } else {
-                    Ordering::Equal
-                }
-            })
-            .ok()?;
-        let Held(mapping) = mappings.get(index)?;
-        let permitted = if write {
-            mapping.permission.write
-        } else {
-            mapping.permission.read
-        };
-        let offset = addr.checked_sub(mapping.first)?;
-        let left = mapping.last.checked_sub(addr)?.saturating_add(1);
-
-        permitted.then_some((mapping.addr.checked_add(offset)?, left))
-    }
-}
-
 /// An address space of a vDPA device.
 ///
-/// To be fed by [`Operations::set_map`], [`Operations::get_vq_map`] and [`Operations::reset`].
-/// Nothing is mapped before: an unprivileged process that maps nothing reaches nothing.
+/// To be fed by [`Operations::set_map`] or [`Operations::dma_map`], [`Operations::get_vq_map`] and
+/// [`Operations::reset`]. Nothing is mapped before: an unprivileged process that maps nothing
+/// reaches nothing.
 ///
 /// [`Operations::set_map`]: super::Operations::set_map
+/// [`Operations::dma_map`]: super::Operations::dma_map
 /// [`Operations::get_vq_map`]: super::Operations::get_vq_map
 /// [`Operations::reset`]: super::Operations::reset
 #[pin_data]
 pub struct GuestMemory {
     /// Held during accesses, so that memory is not used once its mapping was removed.
     #[pin]
-    space: Mutex<Space>,
+    meaning: Mutex<Meaning>,
+    #[pin]
+    mappings: Mappings,
 }
 
 impl GuestMemory {
     /// Returns an initializer for an address space without mappings.
     pub fn new() -> impl PinInit<Self> {
         pin_init!(Self {
-            space <- new_mutex!(Space::Mapped(KVVec::new()), "vdpa::GuestMemory"),
+            meaning <- new_mutex!(Meaning::Mapped, "vdpa::GuestMemory"),
+            mappings <- Mappings::new(),
         })
+    }
+
+    /// Adds a mapping, and returns it.
+    ///
+    /// # Errors
+    ///
+    /// - `EFAULT` if there is no memory behind it.
+    /// - `EEXIST` if it overlaps another.
+    /// - `ENOMEM`
+    pub fn map(&self, pinned: Pinned<'_>) -> Result<Arc<Held>> {
+        let held = Arc::new(Held::new(pinned)?, GFP_KERNEL)?;
+        let mut meaning = self.meaning.lock();
+
+        *meaning = Meaning::Mapped;
+        self.mappings.insert(held.clone())?;
+        Ok(held)
+    }
+
+    /// Removes the mappings that have a part in a range. Their memory is not used when this returns.
+    pub fn unmap(&self, range: iova::Range) {
+        let _guard = self.meaning.lock();
+
+        while self.mappings.take(range).is_some() {}
+    }
+
+    /// Calls `f` with each mapping, in ascending order, until it fails.
+    pub fn for_each(&self, f: impl FnMut(Arc<Held>) -> Result) -> Result {
+        self.mappings.for_each(f)
     }
 
     /// Replaces all mappings. No memory of the old ones is used when this returns.
     ///
     /// # Errors
     ///
-    /// `ENOMEM`, or `EFAULT` if there is no memory behind a mapping: nothing is mapped then.
+    /// As [`map`](Self::map): nothing is mapped then.
     pub fn set_map(&self, iotlb: &Iotlb) -> Result {
-        let mut mappings = KVVec::new();
-        let result = iotlb.iter().try_for_each(|mapping| {
-            // SAFETY: vhost-vdpa, the only maker of an `Iotlb`, pins pages before it adds their
-            // mapping, and unpins them when it has removed that.
-            let held = unsafe { Held::new(mapping) }?;
-            Ok(mappings.push(held, GFP_KERNEL)?)
-        });
+        self.clear();
+        let result = iotlb
+            .iter()
+            .try_for_each(|pinned| self.map(pinned).map(|_| ()));
 
         if result.is_err() {
-            mappings.clear();
+            self.clear();
         }
-        *self.space.lock() = Space::Mapped(mappings);
         result
     }
 
     /// Removes all mappings.
     pub fn clear(&self) {
-        *self.space.lock() = Space::Mapped(KVVec::new());
+        let mut meaning = self.meaning.lock();
+
+        *meaning = Meaning::Mapped;
+        self.mappings.clear();
     }
 
     /// Takes addresses for physical ones, as a consumer in the kernel that maps memory for a
     /// device without an IOMMU means them.
     pub fn trust(&self, _: KernelConsumer) {
-        *self.space.lock() = Space::Physical;
+        *self.meaning.lock() = Meaning::Physical;
     }
 
     /// Takes addresses for physical ones no longer. Mappings stay.
     pub fn distrust(&self) {
-        let mut space = self.space.lock();
+        *self.meaning.lock() = Meaning::Mapped;
+    }
 
-        if matches!(*space, Space::Physical) {
-            *space = Space::Mapped(KVVec::new());
+    /// Returns the physical address of `addr` and the number of bytes that follow in memory.
+    fn translate(&self, meaning: Meaning, addr: u64, write: bool) -> Option<(u64, u64)> {
+        if meaning == Meaning::Physical {
+            return Some((addr, u64::MAX));
         }
+        let mapping = self.mappings.with(addr, |held| *held.mapping())?;
+        let permitted = if write {
+            mapping.permission.write
+        } else {
+            mapping.permission.read
+        };
+        let offset = addr.checked_sub(mapping.range.first())?;
+        let left = mapping.range.last().checked_sub(addr)?.saturating_add(1);
+
+        permitted.then_some((mapping.addr.checked_add(offset)?, left))
     }
 
     /// Calls `access` with the memory of each part of a range that lies in one page.
@@ -208,7 +169,7 @@ impl GuestMemory {
         write: bool,
         mut access: impl FnMut(*mut u8, usize, usize),
     ) -> Result<(), Fault> {
-        let space = self.space.lock();
+        let meaning = self.meaning.lock();
         let mut done = 0;
 
         while let Some(left) = len.checked_sub(done).filter(|left| *left != 0) {
@@ -217,7 +178,7 @@ impl GuestMemory {
                 .ok()
                 .and_then(|done| addr.checked_add(done))
                 .ok_or(fault)?;
-            let (pa, contiguous) = space.translate(at, write).ok_or(fault)?;
+            let (pa, contiguous) = self.translate(*meaning, at, write).ok_or(fault)?;
             let in_page = usize::try_from(pa).map_err(|_| fault)? & (PAGE_SIZE - 1);
             let part = left
                 .min(PAGE_SIZE - in_page)

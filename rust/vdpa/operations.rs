@@ -7,6 +7,7 @@ use super::{
     callback::Slot,
     iotlb::Iotlb,
     mgmt,
+    pages::Pinned,
     stats::Stats,
     Context, //
 };
@@ -16,6 +17,7 @@ use kernel::{
     mm::Mm,
     prelude::*, //
 };
+use virtio::iova;
 
 /// The place in a virtqueue from which the device goes on (`struct vdpa_vq_state`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,15 +68,6 @@ pub enum VqMap {
 /// Evidence that the consumer of a device is the kernel's own virtio driver, until the next reset.
 #[derive(Clone, Copy, Debug)]
 pub struct KernelConsumer(pub(crate) ());
-
-/// The addresses that a device can reach, both ends included.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct IovaRange {
-    /// The first I/O virtual address.
-    pub first: u64,
-    /// The last I/O virtual address.
-    pub last: u64,
-}
 
 /// The operations of a vDPA device (`struct vdpa_config_ops`).
 ///
@@ -291,7 +284,7 @@ pub trait Operations: Sized + Send + Sync + 'static {
     }
 
     /// Returns the addresses that the device can reach.
-    fn get_iova_range(cx: Context<'_, '_, Self>) -> IovaRange {
+    fn get_iova_range(cx: Context<'_, '_, Self>) -> iova::Range {
         let _ = cx;
         build_error!(VTABLE_DEFAULT_ERROR)
     }
@@ -314,22 +307,20 @@ pub trait Operations: Sized + Send + Sync + 'static {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 
-    /// Maps `size` bytes at the physical address `pa` to `iova`; `perm` is `VHOST_MAP_*`.
-    fn dma_map(
-        cx: Context<'_, '_, Self>,
-        asid: u32,
-        iova: u64,
-        size: u64,
-        pa: u64,
-        perm: u32,
-    ) -> Result {
-        let _ = (cx, asid, iova, size, pa, perm);
+    /// Adds memory to an address space.
+    ///
+    /// Only vhost-vdpa asks for it.
+    fn dma_map(cx: Context<'_, '_, Self>, asid: u32, memory: Pinned<'_>) -> Result {
+        let _ = (cx, asid, memory);
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 
-    /// Undoes [`dma_map`](Self::dma_map). Required where that is implemented.
-    fn dma_unmap(cx: Context<'_, '_, Self>, asid: u32, iova: u64, size: u64) -> Result {
-        let _ = (cx, asid, iova, size);
+    /// Undoes [`dma_map`](Self::dma_map), with the range of one or several of its mappings.
+    /// Required where that is implemented.
+    ///
+    /// Errors are ignored: when this returns, the memory must not be used.
+    fn dma_unmap(cx: Context<'_, '_, Self>, asid: u32, range: iova::Range) -> Result {
+        let _ = (cx, asid, range);
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 

@@ -39,7 +39,7 @@ pub const NUM_BARS: usize = 6;
 const CONFIG_LEN: usize = 256;
 
 /// Returns the C structure of a function.
-fn as_raw(pdev: &pci::Device) -> *mut bindings::pci_dev {
+pub(crate) fn as_raw(pdev: &pci::Device) -> *mut bindings::pci_dev {
     // CAST: `pci::Device` is a transparent wrapper of `struct pci_dev`.
     core::ptr::from_ref(pdev).cast_mut().cast()
 }

@@ -18,10 +18,15 @@ mod bindings;
 pub mod callback;
 mod device;
 pub mod guest_memory;
+pub mod iommu;
 pub mod iotlb;
 pub mod irq;
+mod mappings;
 pub mod mgmt;
+pub mod notifier;
 mod operations;
+pub mod own_memory;
+pub mod pages;
 pub mod pci;
 pub mod software;
 pub mod stats;
@@ -37,7 +42,6 @@ pub use self::{
         Device, //
     },
     operations::{
-        IovaRange,
         KernelConsumer,
         NotificationArea,
         Operations,

@@ -18,7 +18,7 @@ use kernel::{
 };
 
 /// What a work item does.
-pub trait Run: Send + Sync {
+pub trait Run: Send + Sync + 'static {
     /// Does the work, in process context. Never runs twice at the same time.
     ///
     /// Returns whether there is more to do: then it is called again, after others had their turn.

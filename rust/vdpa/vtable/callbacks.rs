@@ -10,7 +10,12 @@ use super::VTable;
 use crate::{
     bindings,
     callback::Slot,
-    iotlb::Iotlb,
+    iotlb::{
+        Iotlb,
+        Mapping,
+        Permission, //
+    },
+    pages::Pinned,
     stats::Stats,
     Context,
     Device,
@@ -27,9 +32,13 @@ use kernel::{
         c_uint,
         c_void, //
     },
-    mm::Mm, //
+    mm::Mm,
+    prelude::*, //
 };
-use virtio::features::Features;
+use virtio::{
+    features::Features,
+    iova, //
+};
 
 /// Defines callbacks that pass their arguments on and return what the operation returns.
 macro_rules! forward {
@@ -90,7 +99,6 @@ impl<T: Operations> VTable<T> {
         fn set_driver_features(features: u64) -> Result;
         fn suspend() -> Result;
         fn resume() -> Result;
-        fn dma_unmap(asid: c_uint, iova: u64, size: u64) -> Result;
         fn reset_map(asid: c_uint) -> Result;
         fn set_group_asid(group: c_uint, asid: c_uint) -> Result;
     }
@@ -285,8 +293,8 @@ impl<T: Operations> VTable<T> {
         let range = unsafe { Device::<T>::with(vdev, |cx| T::get_iova_range(cx)) };
 
         bindings::vdpa_iova_range {
-            first: range.first,
-            last: range.last,
+            first: range.first(),
+            last: range.last(),
         }
     }
 
@@ -343,8 +351,33 @@ impl<T: Operations> VTable<T> {
         _opaque: *mut c_void,
     ) -> c_int {
         from_result(|| {
+            let range = iova::Range::from_size(iova, size).ok_or(EINVAL)?;
+            let mapping = Mapping {
+                range,
+                addr: pa,
+                permission: Permission::from_raw(perm),
+            };
+            // SAFETY: vhost-vdpa, the only caller, has pinned the pages, and unpins them only when
+            // it wants them unmapped, or after an error that is returned here.
+            let memory = unsafe { Pinned::new(mapping) };
+
             // SAFETY: By the contract of callbacks.
-            unsafe { Device::<T>::with(vdev, |cx| T::dma_map(cx, asid, iova, size, pa, perm)) }?;
+            unsafe { Device::<T>::with(vdev, |cx| T::dma_map(cx, asid, memory)) }?;
+            Ok(0)
+        })
+    }
+
+    pub(super) extern "C" fn dma_unmap(
+        vdev: *mut bindings::vdpa_device,
+        asid: c_uint,
+        iova: u64,
+        size: u64,
+    ) -> c_int {
+        from_result(|| {
+            let range = iova::Range::from_size(iova, size).ok_or(EINVAL)?;
+
+            // SAFETY: By the contract of callbacks.
+            unsafe { Device::<T>::with(vdev, |cx| T::dma_unmap(cx, asid, range)) }?;
             Ok(0)
         })
     }

@@ -1,0 +1,348 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! An IOMMU domain of a driver's own.
+//!
+//! A function whose consumer is a process reaches what that has mapped, and nothing else.
+//!
+//! C header: [`include/linux/iommu.h`](srctree/include/linux/iommu.h)
+
+use super::{
+    bindings,
+    iotlb::Permission,
+    mappings::Mappings,
+    pages::Held,
+    pci::as_raw, //
+};
+use core::{
+    fmt,
+    ptr::NonNull, //
+};
+use kernel::{
+    device::Bound,
+    error::{
+        from_err_ptr,
+        to_result, //
+    },
+    ffi::{
+        c_int,
+        c_ulong, //
+    },
+    new_mutex,
+    pci,
+    prelude::*,
+    sync::{
+        Arc,
+        Mutex, //
+    }, //
+};
+use virtio::iova;
+
+/// Why a function can have no domain of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unavailable {
+    /// No IOMMU translates its accesses.
+    NoIommu,
+    /// Its accesses are not coherent with the caches.
+    NotCoherent,
+    /// Whoever controls its accesses can raise any interrupt of the host.
+    OpenInterrupts,
+    /// Its interrupts pass through the IOMMU, and would have to be mapped in each domain.
+    TranslatedInterrupts,
+    /// The kernel gives none.
+    Failed(Error),
+}
+
+impl fmt::Display for Unavailable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoIommu => f.write_str("it is not behind an IOMMU"),
+            Self::NotCoherent => f.write_str("its DMA is not coherent with the caches"),
+            Self::OpenInterrupts => f.write_str("the IOMMU does not remap interrupts"),
+            Self::TranslatedInterrupts => {
+                f.write_str("its interrupts are translated by the IOMMU, which is not supported")
+            }
+            Self::Failed(error) => write!(f, "no IOMMU domain (error {})", error.to_errno()),
+        }
+    }
+}
+
+/// A paging domain for one function.
+///
+/// # Invariants
+///
+/// - `domain` is a paging domain that `self` owns, attached to the function if `attached` is set.
+/// - What it maps is in `mappings`, and nothing else is.
+#[pin_data(PinnedDrop)]
+pub struct Domain<'bound> {
+    pdev: &'bound pci::Device<Bound>,
+    domain: NonNull<bindings::iommu_domain>,
+    /// The addresses that cannot be mapped.
+    reserved: KVec<iova::Range>,
+    /// Held while the domain changes.
+    #[pin]
+    attached: Mutex<bool>,
+    #[pin]
+    mappings: Mappings,
+}
+
+// SAFETY: A domain may be used from any thread.
+unsafe impl Send for Domain<'_> {}
+
+// SAFETY: What changes a domain is serialized by `attached`.
+unsafe impl Sync for Domain<'_> {}
+
+/// A domain that nothing was done with. Dropping it frees it.
+struct Allocation(NonNull<bindings::iommu_domain>);
+
+impl Drop for Allocation {
+    fn drop(&mut self) {
+        // SAFETY: `self` owns the domain, which is not attached.
+        unsafe { bindings::iommu_domain_free(self.0.as_ptr()) };
+    }
+}
+
+/// Returns the C structure of the generic device of a function.
+fn as_device(pdev: &pci::Device<Bound>) -> *mut bindings::device {
+    // SAFETY: A reference is valid; only the address of a field is taken.
+    unsafe { &raw mut (*as_raw(pdev)).dev }
+}
+
+/// Returns whether a function behind an IOMMU can raise only interrupts that are its own.
+fn has_isolated_interrupts(pdev: &pci::Device<Bound>) -> bool {
+    // SAFETY: The device is valid.
+    let group = unsafe { bindings::iommu_group_get(as_device(pdev)) };
+
+    if group.is_null() {
+        return false;
+    }
+    // SAFETY: The group is valid, the reference to it was taken above.
+    unsafe {
+        let isolated = bindings::iommu_group_has_isolated_msi(group);
+        bindings::iommu_group_put(group);
+        isolated
+    }
+}
+
+/// Reads which addresses a function cannot have mapped.
+///
+/// # Errors
+///
+/// [`Unavailable::TranslatedInterrupts`], and if there is no memory for it.
+fn reserved(pdev: &pci::Device<Bound>) -> Result<KVec<iova::Range>, Unavailable> {
+    let mut ranges = KVec::new();
+    let mut list = bindings::list_head::default();
+    let head = &raw mut list;
+    let mut result = Ok(());
+
+    // SAFETY: The list is initialized before it is filled, and emptied before it goes out of scope.
+    // What is on it is part of an `iommu_resv_region`.
+    unsafe {
+        (*head).next = head;
+        (*head).prev = head;
+        bindings::iommu_get_resv_regions(as_device(pdev), head);
+        let mut entry = (*head).next;
+        while entry != head {
+            let region = kernel::container_of!(entry, bindings::iommu_resv_region, list);
+            let range = u64::try_from((*region).length)
+                .ok()
+                .and_then(|length| iova::Range::from_size((*region).start, length));
+
+            match ((*region).type_, range) {
+                (bindings::iommu_resv_type_IOMMU_RESV_SW_MSI, _) => {
+                    result = Err(Unavailable::TranslatedInterrupts);
+                }
+                // A range that the firmware wants mapped as it is, unless a driver has taken over.
+                (bindings::iommu_resv_type_IOMMU_RESV_DIRECT_RELAXABLE, _) | (_, None) => {}
+                (_, Some(range)) => {
+                    if ranges.push(range, GFP_KERNEL).is_err() {
+                        result = Err(Unavailable::Failed(ENOMEM));
+                    }
+                }
+            }
+            entry = (*entry).next;
+        }
+        bindings::iommu_put_resv_regions(as_device(pdev), head);
+    }
+    result.map(|()| ranges)
+}
+
+impl<'bound> Domain<'bound> {
+    /// Returns an initializer for an empty domain that the function is not attached to.
+    ///
+    /// # Errors
+    ///
+    /// Says why the function can have none.
+    pub fn new(
+        pdev: &'bound pci::Device<Bound>,
+    ) -> Result<impl PinInit<Self> + 'bound, Unavailable> {
+        let dev = as_device(pdev);
+
+        // SAFETY: The device is valid.
+        if unsafe { !bindings::vdpa_device_iommu_mapped(dev) } {
+            return Err(Unavailable::NoIommu);
+        }
+        // SAFETY: As above.
+        let coherent = unsafe {
+            bindings::device_iommu_capable(dev, bindings::iommu_cap_IOMMU_CAP_CACHE_COHERENCY)
+        };
+        if !coherent {
+            return Err(Unavailable::NotCoherent);
+        }
+        let reserved = reserved(pdev)?;
+        if !has_isolated_interrupts(pdev) {
+            return Err(Unavailable::OpenInterrupts);
+        }
+
+        // SAFETY: The device is valid.
+        let domain = from_err_ptr(unsafe { bindings::iommu_paging_domain_alloc_flags(dev, 0) })
+            .map_err(Unavailable::Failed)?;
+        let allocation = Allocation(NonNull::new(domain).ok_or(Unavailable::Failed(ENOMEM))?);
+
+        Ok(pin_init!(Self {
+            pdev,
+            domain: {
+                let domain = allocation.0;
+                // It is freed by `Self` from here on: what follows cannot fail.
+                core::mem::forget(allocation);
+                domain
+            },
+            reserved,
+            attached <- new_mutex!(false, "vdpa::iommu::Domain"),
+            mappings <- Mappings::new(),
+        }))
+    }
+
+    /// Returns the addresses that the domain can map.
+    pub fn aperture(&self) -> iova::Range {
+        // SAFETY: By the type invariant. The geometry does not change.
+        let geometry = unsafe { (*self.domain.as_ptr()).geometry };
+
+        if !geometry.force_aperture {
+            return iova::Range::ALL;
+        }
+        iova::Range::from_bounds(geometry.aperture_start, geometry.aperture_end)
+            .unwrap_or(iova::Range::ALL)
+    }
+
+    /// Returns the addresses that cannot be mapped: accesses to them go elsewhere.
+    pub fn reserved(&self) -> &[iova::Range] {
+        &self.reserved
+    }
+
+    /// Attaches the function to the domain, unless it is already. May sleep.
+    ///
+    /// The DMA API does not work for the function from here on.
+    ///
+    /// # Errors
+    ///
+    /// - `EINVAL` if others share its IOMMU group, from which it could not be told.
+    /// - `EBUSY` if somebody else has attached a domain, or while the function is being reset.
+    pub fn attach(&self) -> Result {
+        let mut attached = self.attached.lock();
+
+        if !*attached {
+            // SAFETY: The domain and the device are valid.
+            to_result(unsafe {
+                bindings::iommu_attach_device(self.domain.as_ptr(), as_device(self.pdev))
+            })?;
+            *attached = true;
+        }
+        Ok(())
+    }
+
+    /// Gives the function back to the domain of the DMA API. May sleep.
+    pub fn detach(&self) {
+        let mut attached = self.attached.lock();
+
+        if core::mem::take(&mut *attached) {
+            // SAFETY: The domain is attached to the device.
+            unsafe { bindings::iommu_detach_device(self.domain.as_ptr(), as_device(self.pdev)) };
+        }
+    }
+
+    /// Returns whether nothing is mapped.
+    pub fn is_empty(&self) -> bool {
+        self.mappings.is_empty()
+    }
+
+    /// Maps memory. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// - `EINVAL` if the function may neither read nor write it, and where nothing can be mapped.
+    /// - `EEXIST` if something is mapped there.
+    /// - `ENOMEM`
+    pub fn map(&self, held: Arc<Held>) -> Result {
+        let mapping = *held.mapping();
+        let Permission { read, write } = mapping.permission;
+        let mut prot = c_int::try_from(bindings::IOMMU_CACHE)?;
+        if read {
+            prot |= c_int::try_from(bindings::IOMMU_READ)?;
+        }
+        if write {
+            prot |= c_int::try_from(bindings::IOMMU_WRITE)?;
+        }
+        let range = mapping.range;
+        if !(read || write) || !self.aperture().contains(range) {
+            return Err(EINVAL);
+        }
+        if self.reserved.iter().any(|taken| taken.overlaps(range)) {
+            return Err(EINVAL);
+        }
+        let first = c_ulong::try_from(range.first())?;
+        let size = usize::try_from(range.size())?;
+
+        let _guard = self.attached.lock();
+        self.mappings.insert(held)?;
+        // SAFETY: The domain is valid. The memory consists of pages that `mappings` holds until it
+        // is not mapped any more; nothing else was mapped there.
+        let result = to_result(unsafe {
+            bindings::iommu_map(
+                self.domain.as_ptr(),
+                first,
+                mapping.addr,
+                size,
+                prot,
+                // Page tables are charged to the process that asks for them.
+                bindings::GFP_KERNEL_ACCOUNT,
+            )
+        });
+        if result.is_err() {
+            self.mappings.take(range);
+        }
+        result
+    }
+
+    /// Removes the mappings that have a part in a range. The function does not reach their memory any more
+    /// when this returns. May sleep.
+    pub fn unmap(&self, range: iova::Range) {
+        let _guard = self.attached.lock();
+
+        self.unmap_locked(range);
+    }
+
+    fn unmap_locked(&self, range: iova::Range) {
+        while let Some(held) = self.mappings.take(range) {
+            let range = held.mapping().range;
+            let first = c_ulong::try_from(range.first());
+            let size = usize::try_from(range.size());
+
+            // Both fit, as they did when it was mapped.
+            if let (Ok(first), Ok(size)) = (first, size) {
+                // SAFETY: The domain is valid, and maps this range. Its pages are held until this
+                // returns.
+                unsafe { bindings::iommu_unmap(self.domain.as_ptr(), first, size) };
+            }
+        }
+    }
+}
+
+#[pinned_drop]
+impl PinnedDrop for Domain<'_> {
+    fn drop(self: Pin<&mut Self>) {
+        self.detach();
+        self.unmap(iova::Range::ALL);
+        // SAFETY: By the type invariants: `self` owns the domain, which is not attached any more.
+        unsafe { bindings::iommu_domain_free(self.domain.as_ptr()) };
+    }
+}

@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Memory of a driver's own that its device reaches, too.
+
+use super::{
+    bindings,
+    iommu::Domain,
+    iotlb::{
+        Mapping,
+        Permission, //
+    },
+    pages::{
+        Held,
+        Pinned, //
+    }, //
+};
+use core::ptr::NonNull;
+use kernel::{
+    device::{
+        self,
+        Bound, //
+    },
+    dma::Coherent,
+    ffi::{
+        c_uint,
+        c_void, //
+    },
+    page::PAGE_SIZE,
+    prelude::*,
+    sync::{
+        barrier::{
+            smp_mb,
+            Full, //
+        },
+        Arc, //
+    }, //
+};
+use virtio::{
+    iova,
+    memory::Memory, //
+};
+
+/// Pages in one piece, all 0 at first. Dropping it frees those to which nobody else has a reference.
+///
+/// # Invariants
+///
+/// `start` is the address of `2^order` pages, a compound page if they are several.
+struct Pages {
+    start: NonNull<u8>,
+    order: c_uint,
+}
+
+impl Pages {
+    fn new(len: usize) -> Result<Self> {
+        let pages = len.div_ceil(PAGE_SIZE).next_power_of_two();
+        let order = pages.trailing_zeros();
+        let flags =
+            bindings::GFP_KERNEL | 1 << bindings::___GFP_ZERO_BIT | 1 << bindings::___GFP_COMP_BIT;
+
+        // SAFETY: Any size may be asked for.
+        let start = unsafe { bindings::get_free_pages_noprof(flags, order) };
+        let start = NonNull::new(core::ptr::with_exposed_provenance_mut(start)).ok_or(ENOMEM)?;
+        // INVARIANT: They were just allocated.
+        Ok(Self { start, order })
+    }
+
+    fn len(&self) -> usize {
+        PAGE_SIZE << self.order
+    }
+
+    /// Makes a mapping of all pages at `at`, readable and writable.
+    fn hold(&self, at: u64) -> Result<Held> {
+        let range = iova::Range::from_size(at, u64::try_from(self.len())?).ok_or(EINVAL)?;
+        let start = self.start.as_ptr().cast::<c_void>();
+        let mapping = Mapping {
+            range,
+            // SAFETY: By the type invariant, the address is one of the kernel's linear mapping.
+            addr: unsafe { bindings::vdpa_virt_to_phys(start) },
+            permission: Permission {
+                read: true,
+                write: true,
+            },
+        };
+
+        // SAFETY: `self` has a reference to the pages during this call.
+        Held::new(unsafe { Pinned::new(mapping) })
+    }
+}
+
+impl Drop for Pages {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariant.
+        unsafe { bindings::free_pages(self.start.as_ptr().expose_provenance(), self.order) };
+    }
+}
+
+/// What keeps the memory.
+enum Owner {
+    Pages(#[expect(dead_code)] Pages),
+    Coherent(#[expect(dead_code)] Coherent<[u8]>),
+}
+
+/// Memory that driver and device share, at the addresses of the device.
+///
+/// # Invariants
+///
+/// `start` is valid for `len` bytes for as long as `owner` lives.
+pub struct OwnMemory {
+    start: NonNull<u8>,
+    len: usize,
+    address: u64,
+    _owner: Owner,
+}
+
+// SAFETY: The memory may be used by any thread.
+unsafe impl Send for OwnMemory {}
+
+// SAFETY: As above. Accesses are like those of the device, which does not wait for anybody either.
+unsafe impl Sync for OwnMemory {}
+
+impl OwnMemory {
+    /// Allocates memory for a function that the DMA API maps for, all 0. May sleep.
+    ///
+    /// The device must not use it any more when it is dropped.
+    pub fn coherent(dev: &device::Device<Bound>, len: usize) -> Result<Self> {
+        let memory = Coherent::<u8>::zeroed_slice(dev, len, GFP_KERNEL)?;
+
+        // INVARIANT: A coherent allocation is valid for its length.
+        Ok(Self {
+            start: NonNull::new(memory.as_mut_ptr().cast()).ok_or(ENOMEM)?,
+            len,
+            address: memory.dma_address(),
+            _owner: Owner::Coherent(memory),
+        })
+    }
+
+    /// Allocates memory, all 0, and maps it in a domain, at `at`. May sleep.
+    ///
+    /// It stays allocated until the mapping is removed.
+    ///
+    /// # Errors
+    ///
+    /// - `ENOMEM`
+    /// - As [`Domain::map`].
+    pub fn mapped(domain: &Domain<'_>, at: u64, len: usize) -> Result<Self> {
+        let pages = Pages::new(len)?;
+
+        domain.map(Arc::new(pages.hold(at)?, GFP_KERNEL)?)?;
+        // INVARIANT: The pages are at least as long.
+        Ok(Self {
+            start: pages.start,
+            len,
+            address: at,
+            _owner: Owner::Pages(pages),
+        })
+    }
+
+    /// Returns where the device finds it.
+    pub fn address(&self) -> u64 {
+        self.address
+    }
+
+    /// Returns the address of `len` bytes at the device address `addr`.
+    fn locate(&self, addr: u64, len: usize) -> Result<*mut u8, OutOfBounds> {
+        let offset = addr
+            .checked_sub(self.address)
+            .and_then(|offset| usize::try_from(offset).ok())
+            .ok_or(OutOfBounds)?;
+        let end = offset.checked_add(len).ok_or(OutOfBounds)?;
+
+        if end > self.len {
+            return Err(OutOfBounds);
+        }
+        Ok(self.start.as_ptr().wrapping_add(offset))
+    }
+
+    /// Returns the address of a 16-bit number.
+    fn locate_index(&self, addr: u64) -> Result<*mut u16, OutOfBounds> {
+        let ptr = self.locate(addr, 2)?.cast::<u16>();
+
+        if !ptr.is_aligned() {
+            return Err(OutOfBounds);
+        }
+        Ok(ptr)
+    }
+}
+
+/// An address that is not in the memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OutOfBounds;
+
+impl Memory for OwnMemory {
+    type Error = OutOfBounds;
+
+    fn read(&self, addr: u64, buf: &mut [u8]) -> Result<(), OutOfBounds> {
+        let from = self.locate(addr, buf.len())?;
+
+        // SAFETY: Both are valid for the length of `buf`. This is a function of C: if the device
+        // writes at the same time, the bytes are arbitrary, but that is all.
+        unsafe { bindings::memcpy(buf.as_mut_ptr().cast(), from.cast(), buf.len()) };
+        Ok(())
+    }
+
+    fn write(&self, addr: u64, buf: &[u8]) -> Result<(), OutOfBounds> {
+        let to = self.locate(addr, buf.len())?;
+
+        // SAFETY: As in `read`.
+        unsafe { bindings::memcpy(to.cast(), buf.as_ptr().cast(), buf.len()) };
+        Ok(())
+    }
+
+    fn read_index(&self, addr: u64) -> Result<u16, OutOfBounds> {
+        let ptr = self.locate_index(addr)?;
+        // SAFETY: `ptr` is valid and aligned. The device writes it by single accesses, too.
+        let index = u16::from_le(unsafe { ptr.read_volatile() });
+
+        self.full_barrier();
+        Ok(index)
+    }
+
+    fn write_index(&self, addr: u64, index: u16) -> Result<(), OutOfBounds> {
+        let ptr = self.locate_index(addr)?;
+
+        self.full_barrier();
+        // SAFETY: `ptr` is valid and aligned. The device reads it by single accesses, too.
+        unsafe { ptr.write_volatile(index.to_le()) };
+        Ok(())
+    }
+
+    fn full_barrier(&self) {
+        smp_mb(Full);
+    }
+}
