@@ -7,7 +7,10 @@
 //!
 //! C header: [`include/uapi/linux/virtio_pci.h`](srctree/include/uapi/linux/virtio_pci.h)
 
-use super::pci::NUM_BARS;
+use super::{
+    notifier::Notifier,
+    pci::NUM_BARS, //
+};
 use kernel::{
     device::Bound,
     io::{
@@ -59,6 +62,9 @@ mod reg {
     pub(super) const LEN_WITH_RESET: u32 = 0x3c;
 }
 
+/// The vector of a virtqueue that gives no interrupts (`VIRTIO_MSI_NO_VECTOR`).
+pub const NO_VECTOR: u16 = 0xffff;
+
 /// How long a device may take for a reset before it counts as stuck.
 const RESET_TIMEOUT: Delta = Delta::from_secs(2);
 
@@ -106,6 +112,7 @@ impl<'bound> Transport<'bound> {
         name: &'static CStr,
     ) -> Result<(Self, Selector)> {
         let mut bars = [const { None }; NUM_BARS];
+        // Doorbells are mapped by themselves, but nobody else may have them.
         let windows = [
             Some(layout.common()),
             Some(layout.notify().window()),
@@ -266,16 +273,9 @@ impl<'bound> Transport<'bound> {
         self.layout.common().length() >= reg::LEN_WITH_RESET
     }
 
-    /// Notifies the device of available buffers. May be called in any context.
-    pub fn ring(&self, doorbell: Doorbell) {
-        let bar = self
-            .bars
-            .get(usize::from(self.layout.notify().window().bar()));
-
-        if let (Some(Some(bar)), Ok(at)) = (bar, usize::try_from(doorbell.offset)) {
-            // Orders the write behind those to the ring, which are in memory.
-            let _ = bar.try_write16(doorbell.index, at);
-        }
+    /// Maps the doorbells.
+    pub fn notifier(&self, pdev: &'bound pci::Device<Bound>) -> Result<Notifier> {
+        Notifier::new(pdev, self.layout.notify().window())
     }
 
     /// Returns the length of the device-specific configuration in bytes.

@@ -10,8 +10,7 @@ use super::{
         Control,
         Phase, //
     },
-    function::Function,
-    profile::Profile, //
+    function::Function, //
 };
 use kernel::prelude::*;
 use virtio::{
@@ -26,16 +25,23 @@ impl Function<'_> {
     /// Brings the copies of status and configuration of a live device up to date, if it has
     /// signalled a change.
     pub(crate) fn refresh(&self, control: &mut Control) {
-        if control.phase != Phase::Live || !self.shared.receivers.take_stale() {
+        if control.phase != Phase::Live {
+            return;
+        }
+        if self.shared.receivers.alarm.take_broken() {
+            self.sever();
+            control.status = control.status.union(Status::NEEDS_RESET);
+        }
+        if !self.shared.receivers.alarm.take_stale() {
             return;
         }
         let status = self.transport.status();
         if status.is_gone() {
-            self.complain(control, fmt!("cannot be reached"));
+            self.complain(fmt!("cannot be reached"));
             return self.cut_off(control);
         }
         if !status.contains(Status::DRIVER_OK) {
-            self.complain(control, fmt!("was reset behind our back"));
+            self.complain(fmt!("was reset behind our back"));
             self.sever();
             control.phase = Phase::Lost;
             return control.demand_reset();
@@ -51,7 +57,7 @@ impl Function<'_> {
     /// Reads the configuration into the copy, which stays as it is on an error.
     fn read_config(&self, control: &mut Control) {
         let Ok(mut fresh) = KVec::from_elem(0, control.config.len(), GFP_KERNEL) else {
-            return self.shared.receivers.mark_stale();
+            return self.shared.receivers.alarm.mark_stale();
         };
         let settled = config::read_stable(
             ATTEMPTS,
@@ -63,13 +69,13 @@ impl Function<'_> {
         );
 
         if settled != Ok(true) {
-            self.shared.receivers.mark_stale();
-            return self.complain(control, fmt!("the configuration does not settle"));
+            self.shared.receivers.alarm.mark_stale();
+            return self.complain(fmt!("the configuration does not settle"));
         }
         if fresh[..] != control.config[..] {
             if !control.may_change() {
-                self.shared.receivers.mark_stale();
-                return self.complain(control, fmt!("the configuration changes all the time"));
+                self.shared.receivers.alarm.mark_stale();
+                return self.complain(fmt!("the configuration changes all the time"));
             }
             control.config = fresh;
             control.generation = control.generation.wrapping_add(1);
@@ -77,7 +83,7 @@ impl Function<'_> {
     }
 
     /// Copies configuration to `buf`, which is zero, from `offset` on.
-    pub(crate) fn copy_config(&self, profile: &Profile, offset: usize, buf: &mut [u8]) {
+    pub(crate) fn copy_config(&self, offset: usize, buf: &mut [u8]) {
         let mut control = self.shared.control.lock();
         let control = &mut *control;
 
@@ -93,7 +99,7 @@ impl Function<'_> {
             }
         }
         if let Some(shown) = buf.get_mut(span.copy()) {
-            profile.overlay.apply(offset, shown);
+            control.overlay.apply(offset, shown);
         }
     }
 
@@ -104,7 +110,7 @@ impl Function<'_> {
 
         if let (Phase::Stopped | Phase::Live, Some(buf)) = (control.phase, buf.get(span.copy())) {
             self.transport.write_config(offset, buf);
-            self.shared.receivers.mark_stale();
+            self.shared.receivers.alarm.mark_stale();
         }
     }
 

@@ -4,7 +4,8 @@
 
 use super::{
     function::Function,
-    profile::Profile, //
+    profile::Profile,
+    requester::Requester, //
 };
 use kernel::{
     prelude::*,
@@ -20,7 +21,11 @@ use vdpa::{
     VqState, //
 };
 use virtio::{
-    features::Features,
+    features::{
+        self,
+        Features, //
+    },
+    net::Overlay,
     policy,
     queue::{
         is_initial_state_packed,
@@ -93,10 +98,22 @@ pub(crate) struct Control {
     pub(crate) abandoned: bool,
     /// The vDPA device, if there is one.
     pub(crate) profile: Option<Profile>,
+    /// What the configuration shows instead of the function's values.
+    pub(crate) overlay: Overlay,
     /// The status that the consumer sees.
     pub(crate) status: Status,
     /// The features that the consumer has accepted.
     pub(crate) accepted: Features,
+    /// The consumer is the kernel's own virtio driver, not a process.
+    pub(crate) kernel_consumer: bool,
+    /// The address spaces of the two groups of virtqueues, [`DATA`] and [`CONTROL`].
+    ///
+    /// [`DATA`]: super::space::DATA
+    /// [`CONTROL`]: super::space::CONTROL
+    pub(crate) asids: [u32; 2],
+    /// The hardware's control queue, while the function has been started and the consumer's is not
+    /// enabled.
+    pub(crate) requester: Option<Requester>,
     pub(crate) queues: KVec<VirtQueue>,
     /// The configuration of the function when it was last read.
     pub(crate) config: KVec<u8>,
@@ -104,7 +121,6 @@ pub(crate) struct Control {
     pub(crate) generation: u32,
     /// When changes were first counted, and how many there were since.
     changes: Option<(Instant<Monotonic>, u32)>,
-    last_complaint: Option<Instant<Monotonic>>,
 }
 
 impl Control {
@@ -114,13 +130,16 @@ impl Control {
             phase: Phase::Stopped,
             abandoned: false,
             profile: None,
+            overlay: Overlay::default(),
             status: Status::RESET,
             accepted: Features::EMPTY,
+            kernel_consumer: false,
+            asids: [0; 2],
+            requester: None,
             queues: KVec::from_elem(VirtQueue::INITIAL, usize::from(queues), GFP_KERNEL)?,
             config: KVec::from_elem(0, config_len, GFP_KERNEL)?,
             generation: 0,
             changes: None,
-            last_complaint: None,
         })
     }
 
@@ -132,18 +151,6 @@ impl Control {
     /// Returns a virtqueue.
     pub(crate) fn queue(&mut self, vq: u16) -> Option<&mut VirtQueue> {
         self.queues.get_mut(usize::from(vq))
-    }
-
-    /// Returns whether something that a consumer can provoke may be logged now: a line a second.
-    pub(crate) fn may_complain(&mut self) -> bool {
-        let quiet = self
-            .last_complaint
-            .is_some_and(|last| last.elapsed() < Delta::from_secs(1));
-
-        if !quiet {
-            self.last_complaint = Some(Instant::now());
-        }
-        !quiet
     }
 
     /// Returns whether a change of the configuration may be shown now: so many a second. Consumers
@@ -170,6 +177,7 @@ impl Control {
     pub(crate) fn forget(&mut self) {
         self.status = Status::RESET;
         self.accepted = Features::EMPTY;
+        self.kernel_consumer = false;
         for queue in &mut self.queues {
             *queue = VirtQueue::INITIAL;
         }
@@ -194,9 +202,7 @@ impl Function<'_> {
             return if harmless { Ok(()) } else { Err(EBUSY) };
         }
         if let Err(error) = policy::accept(profile.features, features, self.shared.limits.id) {
-            if control.may_complain() {
-                dev_warn!(self.pdev, "features refused: {}\n", Text(error));
-            }
+            self.complain(fmt!("features refused: {}", Text(error)));
             return Err(EINVAL);
         }
         control.accepted = features;
@@ -216,14 +222,7 @@ impl Function<'_> {
         let transition = match status::transition(control.status, requested) {
             Ok(transition) => transition,
             Err(error) => {
-                if control.may_complain() {
-                    dev_warn!(
-                        self.pdev,
-                        "status {} refused: {}\n",
-                        Text(requested),
-                        Text(error)
-                    );
-                }
+                self.complain(fmt!("status {} refused: {}", Text(requested), Text(error)));
                 if wants_driver_ok {
                     self.fail(control);
                 }
@@ -251,6 +250,20 @@ impl Function<'_> {
         }
     }
 
+    /// Returns the features that are negotiated with the function: those that the consumer accepted,
+    /// and those that the driver needs itself.
+    pub(crate) fn negotiated(&self, control: &Control) -> Features {
+        let negotiated = control.accepted.union(self.shared.limits.hidden);
+
+        if control.overlay.mac.is_some() {
+            negotiated
+                .union(features::net::CTRL_VQ)
+                .union(features::net::CTRL_MAC_ADDR)
+        } else {
+            negotiated
+        }
+    }
+
     /// Negotiates the features with the device. Returns whether it agrees.
     fn negotiate(&self, control: &mut Control) -> bool {
         let limits = &self.shared.limits;
@@ -258,13 +271,12 @@ impl Function<'_> {
         let wanted = control.status.union(Status::FEATURES_OK);
 
         if !control.accepted.contains(required) {
-            if control.may_complain() {
-                dev_warn!(self.pdev, "FEATURES_OK refused: no features were set\n");
-            }
+            self.complain(fmt!("FEATURES_OK refused: no features were set"));
             return false;
         }
+        let negotiated = self.negotiated(control);
         self.transport
-            .set_driver_features(&mut control.selector, control.accepted.union(limits.hidden));
+            .set_driver_features(&mut control.selector, negotiated);
         self.transport.set_status(wanted);
 
         let status = self.transport.status();
@@ -273,13 +285,10 @@ impl Function<'_> {
             return false;
         }
         if !status.contains(Status::FEATURES_OK) {
-            if control.may_complain() {
-                dev_warn!(
-                    self.pdev,
-                    "the device refuses the features {}\n",
-                    Text(control.accepted.names(limits.id))
-                );
-            }
+            self.complain(fmt!(
+                "the device refuses the features {}",
+                Text(control.accepted.names(limits.id))
+            ));
             return false;
         }
         control.status = wanted;

@@ -2,7 +2,10 @@
 
 //! The state of a function, for people: `/sys/kernel/debug/vf_vdpa-<function>/state`.
 
-use super::function::Shared;
+use super::{
+    control::Phase,
+    function::Shared, //
+};
 use kernel::{
     debugfs::Writer,
     fmt,
@@ -37,10 +40,18 @@ impl Writer for StateFile {
             writeln!(f, "virtqueues: {}", profile.nvqs)?;
         }
         writeln!(f, "accepted features: {}", control.accepted.names(id))?;
+        if control.phase == Phase::Live {
+            let consumer = if control.kernel_consumer {
+                "the kernel"
+            } else {
+                "a process"
+            };
+            writeln!(f, "consumer: {consumer}")?;
+        }
         writeln!(
             f,
             "configuration interrupts: {}",
-            receivers.config_interrupts()
+            receivers.alarm.config_interrupts()
         )?;
         for (vq, (queue, counters)) in control.queues.iter().zip(&receivers.queues).enumerate() {
             write!(

@@ -4,7 +4,8 @@
 
 use super::{
     driver::VfVdpa,
-    profile::Profile, //
+    profile::Profile,
+    space, //
 };
 use kernel::{
     page::PAGE_SIZE,
@@ -12,15 +13,19 @@ use kernel::{
 };
 use vdpa::{
     callback::Slot,
+    pages::Pinned,
     stats::Stats,
     Context,
+    KernelConsumer,
     NotificationArea,
     Operations,
+    VqMap,
     VqState,
     BACKEND_F_ENABLE_AFTER_DRIVER_OK, //
 };
 use virtio::{
     features::Features,
+    iova,
     notify,
     queue::{
         Addresses,
@@ -44,11 +49,11 @@ impl Operations for VfDevice {
             .shared
             .receivers
             .queue(vq)
-            .map(|queue| &queue.callback)
+            .map(|queue| queue.callback())
     }
 
     fn config_callback<'c, 'a>(cx: Cx<'c, 'a>) -> &'c Slot {
-        &cx.parent().shared.receivers.config
+        &cx.parent().shared.receivers.alarm.config
     }
 
     fn set_vq_address(cx: Cx<'_, '_>, vq: u16, desc: u64, driver: u64, device: u64) -> Result {
@@ -73,7 +78,7 @@ impl Operations for VfDevice {
 
     fn kick_vq(cx: Cx<'_, '_>, vq: u16) {
         if let Some(queue) = cx.parent().shared.receivers.queue(vq) {
-            queue.kick(&cx.parent().transport);
+            queue.kick();
         }
     }
 
@@ -152,6 +157,16 @@ impl Operations for VfDevice {
         u32::try_from(PAGE_SIZE).unwrap_or(4096)
     }
 
+    fn get_vq_group(cx: Cx<'_, '_>, vq: u16) -> u32 {
+        let accepted = cx.parent().shared.control.lock().accepted;
+
+        if cx.parent().control_vq(cx.data(), accepted) == Some(vq) {
+            space::CONTROL
+        } else {
+            space::DATA
+        }
+    }
+
     fn get_device_features(cx: Cx<'_, '_>) -> u64 {
         cx.data().features.bits()
     }
@@ -199,7 +214,7 @@ impl Operations for VfDevice {
     }
 
     fn get_config(cx: Cx<'_, '_>, offset: usize, buf: &mut [u8]) {
-        cx.parent().copy_config(cx.data(), offset, buf);
+        cx.parent().copy_config(offset, buf);
     }
 
     fn set_config(cx: Cx<'_, '_>, offset: usize, buf: &[u8]) {
@@ -208,5 +223,29 @@ impl Operations for VfDevice {
 
     fn get_generation(cx: Cx<'_, '_>) -> u32 {
         cx.parent().generation()
+    }
+
+    fn get_iova_range(cx: Cx<'_, '_>) -> iova::Range {
+        cx.parent().iova_range()
+    }
+
+    fn dma_map(cx: Cx<'_, '_>, asid: u32, memory: Pinned<'_>) -> Result {
+        cx.parent().map(asid, memory)
+    }
+
+    fn dma_unmap(cx: Cx<'_, '_>, asid: u32, range: iova::Range) -> Result {
+        cx.parent().unmap(asid, range)
+    }
+
+    fn reset_map(cx: Cx<'_, '_>, asid: u32) -> Result {
+        cx.parent().reset_map(asid)
+    }
+
+    fn set_group_asid(cx: Cx<'_, '_>, group: u32, asid: u32) -> Result {
+        cx.parent().set_group_asid(group, asid)
+    }
+
+    fn get_vq_map(cx: Cx<'_, '_>, vq: u16, consumer: KernelConsumer) -> VqMap {
+        cx.parent().trust(cx.data(), vq, consumer)
     }
 }

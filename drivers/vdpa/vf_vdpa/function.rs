@@ -9,7 +9,11 @@ use super::{
         Interrupts,
         Receivers, //
     },
-    limits::Limits, //
+    limits::Limits,
+    space::{
+        Memory,
+        Space, //
+    }, //
 };
 use kernel::{
     debugfs,
@@ -27,6 +31,7 @@ use kernel::{
     }, //
 };
 use vdpa::{
+    iommu::Unavailable,
     pci::{
         channel_state,
         config_snapshot,
@@ -72,6 +77,9 @@ pub(crate) struct Function<'bound> {
     pub(crate) transport: Transport<'bound>,
     pub(crate) shared: Arc<Shared>,
     pub(crate) enabled: Enabled<'bound>,
+    // Where the function reached memory, if it did, until bus mastering was disabled.
+    pub(crate) space: Result<Space<'bound>, Unavailable>,
+    pub(crate) memory: Memory,
     pub(crate) pdev: &'bound pci::Device<Bound>,
 }
 
@@ -125,7 +133,8 @@ impl<'bound> Function<'bound> {
             let limits = Limits::read(pdev, &transport, &mut selector, id)?;
 
             let name = CString::try_from_fmt(fmt!("{}", pdev.as_ref().name()))?;
-            let receivers = Receivers::new(limits.nvqs())?;
+            let notifier = Arc::new(transport.notifier(pdev)?, GFP_KERNEL)?;
+            let receivers = Receivers::new(pdev.as_ref(), limits.nvqs(), &notifier)?;
             let interrupts = Interrupts::new(pdev, &receivers, &name)?;
             enabled.save().inspect_err(|error| {
                 dev_err!(
@@ -136,6 +145,9 @@ impl<'bound> Function<'bound> {
             })?;
             enabled.set_master();
 
+            let space = Space::new(pdev).inspect_err(|why| {
+                dev_info!(pdev, "cannot be given to a process: {}\n", Text(why));
+            });
             let control = Control::new(selector, limits.nvqs(), limits.config_len)?;
             let shared = Arc::pin_init(
                 try_pin_init!(Shared {
@@ -162,6 +174,8 @@ impl<'bound> Function<'bound> {
                 transport,
                 shared,
                 enabled,
+                space,
+                memory: Memory::new()?,
                 pdev,
             }))
         })

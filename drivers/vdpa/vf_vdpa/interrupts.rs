@@ -2,82 +2,59 @@
 
 //! Who is told of an interrupt.
 
-use super::queue::Queue;
+use super::{
+    alarm::Alarm,
+    queue::Queue, //
+};
 use kernel::{
-    device::Bound,
+    device::{
+        self,
+        Bound, //
+    },
     pci,
     prelude::*,
     str::CString,
-    sync::{
-        atomic::{
-            Atomic,
-            Full,
-            Relaxed, //
-        },
-        Arc, //
-    }, //
+    sync::Arc, //
 };
 use vdpa::{
-    callback::Slot,
-    irq, //
+    irq,
+    notifier::Notifier, //
 };
 
 /// What interrupt handlers work on.
-#[pin_data]
 pub(crate) struct Receivers {
     /// The virtqueues, by the index that the consumer uses.
-    pub(crate) queues: KVec<Pin<KBox<Queue>>>,
-    /// The consumer's callback for configuration changes.
-    #[pin]
-    pub(crate) config: Slot,
-    config_interrupts: Atomic<u64>,
-    /// The configuration or the status may have changed since somebody looked.
-    stale: Atomic<bool>,
+    pub(crate) queues: KVec<Queue>,
+    pub(crate) alarm: Arc<Alarm>,
+    pub(crate) notifier: Arc<Notifier>,
 }
 
 impl Receivers {
     /// Allocates what `queues` virtqueues need.
-    pub(crate) fn new(queues: u16) -> Result<Arc<Self>> {
+    pub(crate) fn new(
+        dev: &device::Device,
+        queues: u16,
+        notifier: &Arc<Notifier>,
+    ) -> Result<Arc<Self>> {
+        let alarm = Alarm::new(dev)?;
         let mut all = KVec::with_capacity(usize::from(queues), GFP_KERNEL)?;
 
         for _ in 0..queues {
-            all.push(KBox::pin_init(Queue::new(), GFP_KERNEL)?, GFP_KERNEL)?;
+            all.push(Queue::new(notifier.clone(), alarm.clone())?, GFP_KERNEL)?;
         }
-        Arc::pin_init(
-            pin_init!(Self {
+        Ok(Arc::new(
+            Self {
                 queues: all,
-                config <- Slot::new(),
-                config_interrupts: Atomic::new(0),
-                stale: Atomic::new(true),
-            }),
+                alarm,
+                notifier: notifier.clone(),
+            },
             GFP_KERNEL,
-        )
+        )?)
     }
 
     /// Returns a virtqueue.
     pub(crate) fn queue(&self, vq: u16) -> Option<&Queue> {
-        self.queues.get(usize::from(vq)).map(|queue| &**queue)
-    }
-
-    /// Notes that configuration and status have to be read again.
-    pub(crate) fn mark_stale(&self) {
-        self.stale.xchg(true, Full);
-    }
-
-    /// Returns whether configuration and status have to be read again, which the caller then does.
-    pub(crate) fn take_stale(&self) -> bool {
-        self.stale.xchg(false, Full)
-    }
-
-    /// Returns the number of configuration interrupts since probe.
-    pub(crate) fn config_interrupts(&self) -> u64 {
-        self.config_interrupts.load(Relaxed)
-    }
-
-    fn config_changed(&self) {
-        self.config_interrupts.add(1, Relaxed);
-        self.mark_stale();
-        self.config.call();
+        self.queues.get(usize::from(vq))
     }
 }
 
@@ -105,7 +82,7 @@ impl irq::Handler for Handler {
         let receivers = &*self.receivers;
 
         if matches!(self.serves, Serves::Config | Serves::Everything) {
-            receivers.config_changed();
+            receivers.alarm.config_changed();
         }
         match self.serves {
             Serves::Config => {}

@@ -6,18 +6,32 @@ use super::{
     device::VfDevice,
     driver::VfVdpa,
     function::Function,
-    profile::Profile, //
+    profile::{
+        check_mac,
+        Profile, //
+    },
+    space::SPACES, //
 };
 use kernel::prelude::*;
 use vdpa::mgmt::{
     Adder,
     Attribute,
+    Attributes,
     Description,
     Operations, //
 };
+use virtio::{
+    net::Overlay,
+    status::Status, //
+};
 
-/// What `vdpa dev add` may be told. `mac` has to reach the device through its control queue.
-const ATTRIBUTES: &[Attribute] = &[Attribute::DeviceFeatures, Attribute::MaxVqp, Attribute::Mtu];
+/// What `vdpa dev add` may be told.
+const ATTRIBUTES: &[Attribute] = &[
+    Attribute::DeviceFeatures,
+    Attribute::Mac,
+    Attribute::MaxVqp,
+    Attribute::Mtu,
+];
 
 /// What `vdpa mgmtdev show` tells.
 pub(crate) fn describe(function: &Function<'_>) -> Description {
@@ -53,16 +67,46 @@ impl Operations for VfVdpa {
         }
         let profile = Profile::new(function.pdev.as_ref(), &function.shared.limits, attributes)?;
         function.reset()?;
-        function.shared.control.lock().profile = Some(profile);
+        {
+            let mut control = function.shared.control.lock();
+
+            control.overlay = profile.overlay;
+            control.profile = Some(profile);
+        }
 
         // Consumers may use the device from here on: no lock is held.
+        let spaces = if profile.serves_control { SPACES } else { 1 };
         adder
-            .register::<VfDevice>(profile.nvqs, Ok::<_, Error>(profile))
+            .register_with_spaces::<VfDevice>(profile.nvqs, spaces, spaces, Ok::<_, Error>(profile))
             .inspect_err(|_| function.retire())
     }
 
     fn dev_del<'a>(function: &Function<'a>) {
         function.retire();
+    }
+
+    /// # Errors
+    ///
+    /// - `EBUSY` while the device is in use.
+    /// - What [`check_mac`] returns.
+    fn dev_set_attr<'a>(
+        function: &Function<'a>,
+        _name: &CStr,
+        attributes: Attributes<'_>,
+    ) -> Result {
+        let mut control = function.shared.control.lock();
+        let profile = control.profile.ok_or(ENODEV)?;
+        let requested = attributes.mac().ok_or(EOPNOTSUPP)?;
+        let mac = check_mac(function.pdev.as_ref(), profile.features, requested)?;
+
+        // It is programmed when the device starts, and a driver reads it before that.
+        if control.status.contains(Status::DRIVER_OK) {
+            dev_err!(function.pdev, "mac refused: the device is in use\n");
+            return Err(EBUSY);
+        }
+        control.overlay.mac = Some(mac);
+        control.generation = control.generation.wrapping_add(1);
+        Ok(())
     }
 }
 
@@ -72,6 +116,8 @@ impl Function<'_> {
         if let Err(error) = self.reset() {
             dev_err!(self.pdev, "cannot be reset (error {})\n", error.to_errno());
         }
-        self.shared.control.lock().profile = None;
+        let mut control = self.shared.control.lock();
+        control.profile = None;
+        control.overlay = Overlay::default();
     }
 }

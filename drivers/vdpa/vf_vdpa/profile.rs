@@ -35,10 +35,12 @@ pub(crate) struct Profile {
     pub(crate) features: Features,
     /// Where the consumer's virtqueues are in the function.
     pub(crate) map: QueueMap,
-    /// What the configuration shows instead of the function's values.
+    /// What the configuration shows instead of the function's values, when the device is added.
     pub(crate) overlay: Overlay,
     /// The number of virtqueues.
     pub(crate) nvqs: u16,
+    /// The control queue is served by the kernel, and has an address space of its own.
+    pub(crate) serves_control: bool,
 }
 
 impl Profile {
@@ -92,8 +94,14 @@ impl Profile {
             overlay.mtu = Some(mtu);
         }
 
+        let serves_control = policy::serves_control(offered, limits.id);
+        if let Some(requested) = attributes.mac() {
+            overlay.mac = Some(check_mac(dev, offered, requested)?);
+        }
+
         Ok(Self {
             features: offered,
+            serves_control,
             map: QueueMap::new(pairs, limits.hardware_pairs).map_err(|error| {
                 dev_err!(dev, "dev add refused: {}\n", Text(error));
                 EINVAL
@@ -102,4 +110,38 @@ impl Profile {
             nvqs: queue::queue_count(limits.id, offered, pairs, limits.nvqs()),
         })
     }
+}
+
+/// Checks a MAC address for a device that offers `features`.
+///
+/// # Errors
+///
+/// - `EINVAL` if no station can have it.
+/// - `EOPNOTSUPP` if the device cannot be given one, or the consumer could give it another.
+pub(crate) fn check_mac(
+    dev: &device::Device,
+    features: Features,
+    requested: [u8; 6],
+) -> Result<[u8; 6]> {
+    let needed = features::net::MAC
+        .union(features::net::CTRL_VQ)
+        .union(features::net::CTRL_MAC_ADDR);
+    let missing = needed.difference(features);
+
+    if !missing.is_empty() {
+        dev_err!(
+            dev,
+            "mac refused: the device does not offer {}\n",
+            Text(missing.names(DeviceId::NET))
+        );
+        return Err(EOPNOTSUPP);
+    }
+    if !policy::serves_control(features, DeviceId::NET) {
+        dev_err!(dev, "mac refused: not with packed rings\n");
+        return Err(EOPNOTSUPP);
+    }
+    net::check_mac(requested).map_err(|error| {
+        dev_err!(dev, "mac refused: {}\n", Text(error));
+        EINVAL
+    })
 }

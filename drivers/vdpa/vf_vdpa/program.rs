@@ -70,26 +70,35 @@ impl Function<'_> {
     pub(crate) fn start(&self, control: &mut Control, profile: &Profile) -> Result {
         let wanted = control.status.union(Status::DRIVER_OK);
 
+        self.confine(control)?;
         if let Err(error) = self.transport.set_config_vector(Interrupts::CONFIG_VECTOR) {
-            self.complain(control, fmt!("the device takes no configuration interrupt"));
+            self.complain(fmt!("the device takes no configuration interrupt"));
             return Err(error);
         }
+        self.start_requester(control, profile)?;
+        let served = self.control_vq(profile, control.accepted);
         for vq in 0..profile.nvqs {
-            if control.queue(vq).is_some_and(|queue| queue.ready) {
+            if control.queue(vq).is_some_and(|queue| queue.ready) && served != Some(vq) {
                 self.enable_queue(control, profile, vq)?;
             }
         }
-        self.shared.receivers.mark_stale();
+        self.shared.receivers.alarm.mark_stale();
         self.transport.set_status(wanted);
 
         let status = self.transport.status();
         let broken = Status::FAILED.union(Status::NEEDS_RESET);
         if status.is_gone() || !status.contains(Status::DRIVER_OK) || status.intersects(broken) {
-            self.complain(
-                control,
-                fmt!("the device does not start: its status is {}", Text(status)),
-            );
+            self.complain(fmt!(
+                "the device does not start: its status is {}",
+                Text(status)
+            ));
             return Err(EIO);
+        }
+        self.program_mac(control)?;
+        if let Some(vq) = served {
+            if control.queue(vq).is_some_and(|queue| queue.ready) {
+                self.serve_control(control, profile, vq)?;
+            }
         }
         control.status = wanted;
         control.phase = Phase::Live;
@@ -111,6 +120,12 @@ impl Function<'_> {
         if queue.ready == ready {
             return;
         }
+        if self.control_vq(profile, control.accepted) == Some(vq) {
+            return self.set_control_ready(control, profile, vq, ready);
+        }
+        let Some(queue) = control.queue(vq) else {
+            return;
+        };
         queue.ready = ready;
         if !live {
             return;
@@ -128,23 +143,21 @@ impl Function<'_> {
     fn enable_queue(&self, control: &mut Control, profile: &Profile, vq: u16) -> Result {
         let kind = RingKind::from_features(control.accepted);
         let Some(limits) = self.queue_limits(profile, control.accepted, vq) else {
-            self.complain(
-                control,
-                fmt!("virtqueue {vq} does not exist with the negotiated features"),
-            );
+            self.complain(fmt!(
+                "virtqueue {vq} does not exist with the negotiated features"
+            ));
             return Err(EINVAL);
         };
         let queue = *control.queue(vq).ok_or(EINVAL)?;
 
         if queue.hardware == HardwareQueue::Parked {
-            self.complain(
-                control,
-                fmt!("virtqueue {vq} cannot be enabled again before a reset"),
-            );
+            self.complain(fmt!(
+                "virtqueue {vq} cannot be enabled again before a reset"
+            ));
             return Err(EBUSY);
         }
         let Some(addresses) = queue.addresses else {
-            self.complain(control, fmt!("virtqueue {vq} has no addresses"));
+            self.complain(fmt!("virtqueue {vq} has no addresses"));
             return Err(EINVAL);
         };
         let num = queue.num.unwrap_or(u32::from(limits.max_size));
@@ -153,7 +166,7 @@ impl Function<'_> {
         let size = match checked {
             Ok(size) => size,
             Err(error) => {
-                self.complain(control, fmt!("virtqueue {vq}: {}", Text(error)));
+                self.complain(fmt!("virtqueue {vq}: {}", Text(error)));
                 return Err(EINVAL);
             }
         };
@@ -167,13 +180,10 @@ impl Function<'_> {
             .queue(&mut control.selector, limits.doorbell.index)
             .enable(size, &addresses, self.interrupts.vector(vq));
         if let Err(error) = result {
-            self.complain(
-                control,
-                fmt!(
-                    "virtqueue {vq}: the device does not enable it (error {})",
-                    error.to_errno()
-                ),
-            );
+            self.complain(fmt!(
+                "virtqueue {vq}: the device does not enable it (error {})",
+                error.to_errno()
+            ));
             return Err(error);
         }
         if let Some(queue) = control.queue(vq) {
@@ -209,7 +219,6 @@ impl Function<'_> {
         };
         if let Err(error) = result {
             self.complain(
-                control,
                 fmt!(
                     "virtqueue {vq} cannot be stopped before a reset (error {}), only muted: it goes on",
                     error.to_errno()
@@ -234,7 +243,7 @@ impl Function<'_> {
         if let (true, Some(limits), Some(queue)) =
             (enabled, limits, self.shared.receivers.queue(vq))
         {
-            queue.open(limits.doorbell, &self.transport);
+            queue.open(limits.doorbell);
         }
     }
 
@@ -249,9 +258,7 @@ impl Function<'_> {
     }
 
     /// Logs something that a consumer can provoke, unless it has just been done.
-    pub(crate) fn complain(&self, control: &mut Control, what: fmt::Arguments<'_>) {
-        if control.may_complain() {
-            dev_warn!(self.pdev, "{}\n", what);
-        }
+    pub(crate) fn complain(&self, what: fmt::Arguments<'_>) {
+        self.shared.receivers.alarm.complain(what);
     }
 }

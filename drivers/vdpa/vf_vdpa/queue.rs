@@ -2,21 +2,30 @@
 
 //! The part of a virtqueue that is used without a lock: its doorbell, callback and counters.
 
+use super::{
+    alarm::Alarm,
+    control_queue::ControlQueue,
+    requester::Requester,
+    served::Served, //
+};
 use kernel::{
     prelude::*,
-    sync::atomic::{
-        Acquire,
-        Atomic,
-        Full,
-        Relaxed, //
+    static_lock_class,
+    sync::{
+        atomic::{
+            Acquire,
+            Atomic,
+            Full,
+            Relaxed, //
+        },
+        Arc, //
     }, //
 };
 use vdpa::{
     callback::Slot,
-    virtio_pci::{
-        Doorbell,
-        Transport, //
-    }, //
+    notifier::Notifier,
+    virtio_pci::Doorbell,
+    work::Work, //
 };
 
 /// A doorbell in one word, so that whoever finds the gate open has all of it.
@@ -39,11 +48,12 @@ fn unpack(word: u64) -> Option<Doorbell> {
 }
 
 /// What is known of a virtqueue without a lock, by the index that the consumer uses.
-#[pin_data]
 pub(crate) struct Queue {
-    /// The consumer's callback.
-    #[pin]
-    pub(crate) callback: Slot,
+    /// The consumer's callback, and whoever serves the queue if the device does not.
+    work: Pin<KBox<Work<Served>>>,
+    notifier: Arc<Notifier>,
+    /// The kernel serves the queue: kicks are for it.
+    served: Atomic<bool>,
     /// The gate of the doorbell: 0, or what [`pack`] returns.
     doorbell: Atomic<u64>,
     /// The queue is not enabled, and the consumer is not told of interrupts.
@@ -55,9 +65,13 @@ pub(crate) struct Queue {
 }
 
 impl Queue {
-    pub(crate) fn new() -> impl PinInit<Self> {
-        pin_init!(Self {
-            callback <- Slot::new(),
+    pub(crate) fn new(notifier: Arc<Notifier>, alarm: Arc<Alarm>) -> Result<Self> {
+        let work = Work::new(Served::new(alarm), c"vf_vdpa", static_lock_class!());
+
+        Ok(Self {
+            work: KBox::pin_init(work, GFP_KERNEL)?,
+            notifier,
+            served: Atomic::new(false),
             doorbell: Atomic::new(0),
             muted: Atomic::new(true),
             pending: Atomic::new(false),
@@ -66,9 +80,17 @@ impl Queue {
         })
     }
 
-    /// Passes a kick on to the device, or remembers it if the queue is not live. Any context.
-    pub(crate) fn kick(&self, transport: &Transport<'_>) {
+    /// Returns the slot of the consumer's callback.
+    pub(crate) fn callback(&self) -> &Slot {
+        &self.work.data().callback
+    }
+
+    /// Passes a kick on to whoever serves the queue, or remembers it if nobody does. Any context.
+    pub(crate) fn kick(&self) {
         self.kicks.add(1, Relaxed);
+        if self.served.load(Acquire) {
+            return self.work.queue();
+        }
         let doorbell = match unpack(self.doorbell.load(Acquire)) {
             Some(doorbell) => Some(doorbell),
             None => {
@@ -80,21 +102,44 @@ impl Queue {
         };
 
         if let Some(doorbell) = doorbell {
-            transport.ring(doorbell);
+            self.notifier.ring(doorbell);
         }
     }
 
     /// Opens the gate, and makes up for a kick that came too early.
-    pub(crate) fn open(&self, doorbell: Doorbell, transport: &Transport<'_>) {
+    pub(crate) fn open(&self, doorbell: Doorbell) {
         self.doorbell.xchg(pack(doorbell), Full);
         if self.pending.xchg(false, Full) {
-            transport.ring(doorbell);
+            self.notifier.ring(doorbell);
         }
+    }
+
+    /// Has the queue served by the kernel from now on.
+    pub(crate) fn serve(&self, server: ControlQueue) {
+        self.work.data().start(server);
+        self.served.xchg(true, Full);
+        // Whatever was kicked for before is found by looking.
+        self.work.queue();
+    }
+
+    /// Has the queue served by the kernel no more, and waits for the command that is being served.
+    /// Sleeps.
+    pub(crate) fn end_serving(&self) -> Option<Requester> {
+        self.hurry();
+        self.work.cancel();
+        self.work.data().finish()
+    }
+
+    /// Makes the command that is being served come to an end soon; no other will be.
+    fn hurry(&self) {
+        self.served.xchg(false, Full);
+        self.work.data().hurry();
     }
 
     /// Closes the gate. A kick that is under way may still reach the device.
     pub(crate) fn close(&self) {
         self.doorbell.xchg(0, Full);
+        self.hurry();
     }
 
     /// Tells the consumer of interrupts, or not.
@@ -111,7 +156,7 @@ impl Queue {
     pub(crate) fn interrupt(&self) {
         self.interrupts.add(1, Relaxed);
         if !self.muted.load(Acquire) {
-            self.callback.call();
+            self.callback().call();
         }
     }
 

@@ -33,6 +33,7 @@ impl Function<'_> {
         let control = &mut *control;
 
         self.close_gates();
+        self.end_serving(control);
         control.forget();
         let result = match control.phase {
             Phase::Gone => Err(ENODEV),
@@ -43,8 +44,12 @@ impl Function<'_> {
         if result.is_ok() && control.phase != Phase::Detached {
             control.phase = Phase::Stopped;
         }
+        // It reaches no memory any more, whatever came of it.
+        control.requester = None;
+        self.reset_groups(control);
+        self.unconfine(control);
         self.interrupts.synchronize();
-        self.shared.receivers.mark_stale();
+        self.shared.receivers.alarm.mark_stale();
         result
     }
 
@@ -69,10 +74,9 @@ impl Function<'_> {
         }
         if !self.enabled.is_master() {
             if control.phase != Phase::CutOff {
-                self.complain(
-                    control,
-                    fmt!("was reset behind our back, restoring its configuration"),
-                );
+                self.complain(fmt!(
+                    "was reset behind our back, restoring its configuration"
+                ));
             }
             if self.enabled.restore().is_err() {
                 self.cut_off(control);
@@ -80,13 +84,10 @@ impl Function<'_> {
             }
         }
         if let Err(error) = self.transport.reset() {
-            self.complain(
-                control,
-                fmt!(
-                    "does not finish its reset (error {}), resetting the function",
-                    error.to_errno()
-                ),
-            );
+            self.complain(fmt!(
+                "does not finish its reset (error {}), resetting the function",
+                error.to_errno()
+            ));
             let result = self
                 .enabled
                 .function_level_reset()
@@ -202,8 +203,8 @@ impl Function<'_> {
                 }
             }
         }
-        self.shared.receivers.mark_stale();
-        self.shared.receivers.config.call();
+        self.shared.receivers.alarm.mark_stale();
+        self.shared.receivers.alarm.config.call();
     }
 
     /// Goes on without the PCI core, which could not recover from an error: of this function, or
@@ -217,7 +218,7 @@ impl Function<'_> {
                 self.cut_off(&mut control);
             }
         }
-        self.shared.receivers.config.call();
+        self.shared.receivers.alarm.config.call();
     }
 
     /// Notes that the function has vanished, so that operations return quickly.
@@ -227,7 +228,7 @@ impl Function<'_> {
 
             self.lose(&mut control);
         }
-        self.shared.receivers.config.call();
+        self.shared.receivers.alarm.config.call();
     }
 
     /// Stops the device for good, as the machine goes down.

@@ -9,8 +9,11 @@
 //! `mgmt` turns a request of `vdpa dev add` into a `profile`; `device` passes what a consumer
 //! asks for to `control`, which keeps a checked copy and programs the hardware at `DRIVER_OK`.
 
+mod alarm;
+mod commands;
 mod config;
 mod control;
+mod control_queue;
 mod debugfs;
 mod device;
 mod driver;
@@ -22,6 +25,9 @@ mod profile;
 mod program;
 mod queue;
 mod recovery;
+mod requester;
+mod served;
+mod space;
 
 kernel::module_driver!(<T>, vdpa::pci::Adapter<T>, {
     type: driver::VfVdpa,

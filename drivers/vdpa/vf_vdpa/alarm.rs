@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What is to be known of a function without its lock: that its configuration or its status have
+//! changed, and who is to be told.
+
+use kernel::{
+    device,
+    fmt,
+    new_mutex,
+    prelude::*,
+    sync::{
+        aref::ARef,
+        atomic::{
+            Atomic,
+            Full,
+            Relaxed, //
+        },
+        Arc,
+        Mutex, //
+    },
+    time::{
+        Delta,
+        Instant,
+        Monotonic, //
+    }, //
+};
+use vdpa::{
+    callback::Slot,
+    virtio_bus::break_virtqueues, //
+};
+
+/// Who is told of a function's changes, and what has changed.
+#[pin_data]
+pub(crate) struct Alarm {
+    dev: ARef<device::Device>,
+    /// The consumer's callback for configuration changes.
+    #[pin]
+    pub(crate) config: Slot,
+    config_interrupts: Atomic<u64>,
+    /// The configuration or the status may have changed since somebody looked.
+    stale: Atomic<bool>,
+    /// The device has to be reset, which the consumer was not told yet.
+    broken: Atomic<bool>,
+    #[pin]
+    last_complaint: Mutex<Option<Instant<Monotonic>>>,
+}
+
+impl Alarm {
+    pub(crate) fn new(dev: &device::Device) -> Result<Arc<Self>> {
+        Arc::pin_init(
+            pin_init!(Self {
+                dev: dev.into(),
+                config <- Slot::new(),
+                config_interrupts: Atomic::new(0),
+                stale: Atomic::new(true),
+                broken: Atomic::new(false),
+                last_complaint <- new_mutex!(None, "vf_vdpa::Alarm"),
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    /// Notes that configuration and status have to be read again.
+    pub(crate) fn mark_stale(&self) {
+        self.stale.xchg(true, Full);
+    }
+
+    /// Returns whether configuration and status have to be read again, which the caller then does.
+    pub(crate) fn take_stale(&self) -> bool {
+        self.stale.xchg(false, Full)
+    }
+
+    /// Returns whether the device has to be reset, of which the caller then tells.
+    pub(crate) fn take_broken(&self) -> bool {
+        self.broken.xchg(false, Full)
+    }
+
+    /// Returns the number of configuration interrupts since probe.
+    pub(crate) fn config_interrupts(&self) -> u64 {
+        self.config_interrupts.load(Relaxed)
+    }
+
+    /// Passes a configuration interrupt on. Hard interrupt context.
+    pub(crate) fn config_changed(&self) {
+        self.config_interrupts.add(1, Relaxed);
+        self.mark_stale();
+        self.config.call();
+    }
+
+    /// Demands a reset from the consumer, for a reason that is logged, from a context that cannot
+    /// wait for the lock of the function. May sleep.
+    pub(crate) fn raise(&self, why: fmt::Arguments<'_>) {
+        self.complain(why);
+        self.broken.xchg(true, Full);
+        // It may be waiting for an answer.
+        break_virtqueues(&self.dev);
+        self.config.call();
+    }
+
+    /// Logs something that a consumer can provoke, unless it has just been done: a line a second. May
+    /// sleep.
+    pub(crate) fn complain(&self, what: fmt::Arguments<'_>) {
+        if self.may_complain() {
+            dev_warn!(&*self.dev, "{}\n", what);
+        }
+    }
+
+    fn may_complain(&self) -> bool {
+        let mut last = self.last_complaint.lock();
+        let quiet = last.is_some_and(|last| last.elapsed() < Delta::from_secs(1));
+
+        if !quiet {
+            *last = Some(Instant::now());
+        }
+        !quiet
+    }
+}

@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! How control commands get from the consumer's queue to the hardware's: when each is set up, and
+//! when it goes.
+
+use super::{
+    control::{
+        Control,
+        Phase, //
+    },
+    control_queue::ControlQueue,
+    function::Function,
+    profile::Profile,
+    requester::{
+        Requester,
+        MEMORY_LEN, //
+    }, //
+};
+use kernel::{
+    prelude::*,
+    sync::atomic::Atomic, //
+};
+use vdpa::{
+    virtio_pci::NO_VECTOR,
+    Text, //
+};
+use virtio::{
+    control::{
+        self,
+        Limits,
+        Opcode,
+        Rules, //
+    },
+    features::Features,
+    queue::{
+        self,
+        RingKind,
+        Size, //
+    },
+    split::SplitQueue, //
+};
+
+impl Function<'_> {
+    /// Returns the number that the consumer has for the control queue, if the kernel serves that,
+    /// with the features that were accepted, or with all that are offered as long as none were.
+    pub(crate) fn control_vq(&self, profile: &Profile, accepted: Features) -> Option<u16> {
+        if !profile.serves_control {
+            return None;
+        }
+        let features = if accepted.is_empty() {
+            profile.features
+        } else {
+            accepted
+        };
+
+        queue::control_index(self.shared.limits.id, features, profile.map.shown_pairs())
+    }
+
+    /// Sets up the hardware's control queue for the driver, if there is one and nobody else uses it.
+    /// The function is confined and not started yet.
+    ///
+    /// # Errors
+    ///
+    /// Any, after a log line.
+    pub(crate) fn start_requester(&self, control: &mut Control, profile: &Profile) -> Result {
+        let limits = &self.shared.limits;
+        let negotiated = self.negotiated(control);
+
+        if !profile.serves_control {
+            return Ok(());
+        }
+        let Some(index) = queue::control_index(limits.id, negotiated, profile.map.hardware_pairs())
+        else {
+            return Ok(());
+        };
+        let result = limits
+            .queue(index, negotiated)
+            .ok_or(EINVAL)
+            .and_then(|limits| {
+                let memory = self.own_memory(control, MEMORY_LEN)?;
+                let notifier = self.shared.receivers.notifier.clone();
+                let requester = Requester::new(limits, memory, notifier)?;
+
+                self.transport.queue(&mut control.selector, index).enable(
+                    requester.size(),
+                    &requester.addresses(),
+                    NO_VECTOR,
+                )?;
+                Ok(requester)
+            });
+
+        match result {
+            Ok(requester) => {
+                control.requester = Some(requester);
+                Ok(())
+            }
+            Err(error) => {
+                self.complain(fmt!(
+                    "control queue: the device does not enable it (error {})",
+                    error.to_errno()
+                ));
+                Err(error)
+            }
+        }
+    }
+
+    /// Gives the device the MAC address that the administrator has set. The device has been started.
+    ///
+    /// # Errors
+    ///
+    /// Any, after a log line.
+    pub(crate) fn program_mac(&self, control: &mut Control) -> Result {
+        let Some([a, b, c, d, e, f]) = control.overlay.mac else {
+            return Ok(());
+        };
+        let [class, command] = Opcode::MacAddrSet.code();
+        let command = [class, command, a, b, c, d, e, f];
+        let requester = control.requester.as_mut().ok_or(EIO)?;
+
+        match requester.ask(&command, &mut [], &Atomic::new(false)) {
+            Ok(control::OK) => Ok(()),
+            Ok(_) => {
+                self.complain(fmt!("the device does not take the MAC address"));
+                Err(EIO)
+            }
+            Err(error) => {
+                self.complain(fmt!(
+                    "control queue: the device does not answer (error {})",
+                    error.to_errno()
+                ));
+                Err(error)
+            }
+        }
+    }
+
+    /// Serves the consumer's control queue, which it has enabled, of a live device.
+    ///
+    /// # Errors
+    ///
+    /// Any, after a log line.
+    pub(crate) fn serve_control(
+        &self,
+        control: &mut Control,
+        profile: &Profile,
+        vq: u16,
+    ) -> Result {
+        let limits = self
+            .queue_limits(profile, control.accepted, vq)
+            .ok_or(EINVAL)?;
+        let queue = *control.queue(vq).ok_or(EINVAL)?;
+        let memory = self.control_memory(control)?;
+        let rules = Rules {
+            features: control.accepted,
+            pairs: profile.map.shown_pairs(),
+            mac: control.overlay.mac,
+            limits: Limits::from_config(&control.config),
+        };
+
+        let Some(addresses) = queue.addresses else {
+            self.complain(fmt!("virtqueue {vq} has no addresses"));
+            return Err(EINVAL);
+        };
+        let num = queue.num.unwrap_or(u32::from(limits.max_size));
+        let queue = Size::new(num, limits.max_size, RingKind::Split)
+            .and_then(|size| SplitQueue::new(size, addresses, control.accepted))
+            .map_err(|error| {
+                self.complain(fmt!("virtqueue {vq}: {}", Text(error)));
+                EINVAL
+            })?;
+        let receiver = self.shared.receivers.queue(vq).ok_or(EINVAL)?;
+        let buffer = ControlQueue::buffer()?;
+        let Some(requester) = control.requester.take() else {
+            self.complain(fmt!("virtqueue {vq}: the device has no control queue"));
+            return Err(EIO);
+        };
+
+        receiver.set_muted(false);
+        receiver.serve(ControlQueue::new(queue, memory, requester, rules, buffer));
+        Ok(())
+    }
+
+    /// Ends serving the consumer's control queue, which it has disabled, or is being reset. Waits for
+    /// the command that is being served, which is given up.
+    pub(crate) fn end_serving(&self, control: &mut Control) {
+        for queue in &self.shared.receivers.queues {
+            if let Some(requester) = queue.end_serving() {
+                control.requester = Some(requester);
+            }
+        }
+    }
+
+    /// Enables or disables the control queue that the kernel serves: at once if the device is live,
+    /// else when it starts.
+    pub(crate) fn set_control_ready(
+        &self,
+        control: &mut Control,
+        profile: &Profile,
+        vq: u16,
+        ready: bool,
+    ) {
+        let live = control.phase == Phase::Live;
+        let ready = match (live, ready) {
+            (true, true) => self.serve_control(control, profile, vq).is_ok(),
+            (true, false) => {
+                self.end_serving(control);
+                false
+            }
+            (false, ready) => ready,
+        };
+
+        if let Some(queue) = control.queue(vq) {
+            queue.ready = ready;
+        }
+    }
+}

@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The control queue of a network device, as its consumer sees it: served by the kernel.
+//!
+//! The consumer's commands are checked, copied, and passed on through a queue of the driver's own.
+//! The device never sees the consumer's control queue, so it can be in an address space to which
+//! no data queue belongs.
+
+use super::requester::Requester;
+use kernel::{
+    prelude::*,
+    sync::{
+        atomic::Atomic,
+        Arc, //
+    }, //
+};
+use vdpa::guest_memory::{
+    Fault,
+    GuestMemory, //
+};
+use virtio::{
+    control::{
+        self,
+        Command,
+        Effect,
+        Refusal,
+        Rules,
+        MAX_COMMAND, //
+    },
+    request::MAX_ANSWER,
+    split::{
+        Chain,
+        RingError,
+        SplitQueue, //
+    }, //
+};
+
+/// Bytes of the answer to a command that is refused: what the longest command asks for, and the
+/// byte that says so.
+const ERRORS: usize = 9;
+
+/// What became of a look at the queue.
+#[derive(Default)]
+pub(crate) struct Outcome {
+    /// There may be more to do.
+    pub(crate) more: bool,
+    /// The consumer wants an interrupt.
+    pub(crate) interrupt: bool,
+    /// The configuration may have changed.
+    pub(crate) reconfigured: bool,
+    /// The command was refused, which the consumer was told.
+    pub(crate) refusal: Option<Refusal>,
+}
+
+/// Why the queue cannot be served any more. The device has to be reset.
+pub(crate) enum Broken {
+    /// By the consumer.
+    Consumer(RingError<Fault>),
+    /// A command of the consumer has no room for an answer.
+    NoAnswer,
+    /// By the device, or because the queue is being stopped.
+    Device(Error),
+}
+
+impl From<RingError<Fault>> for Broken {
+    fn from(error: RingError<Fault>) -> Self {
+        Self::Consumer(error)
+    }
+}
+
+/// A control queue that is being served.
+pub(crate) struct ControlQueue {
+    queue: SplitQueue,
+    memory: Arc<GuestMemory>,
+    requester: Requester,
+    rules: Rules,
+    /// The command that is looked at, one byte longer than it may be.
+    command: KVec<u8>,
+}
+
+impl ControlQueue {
+    /// Allocates the buffer of a control queue.
+    pub(crate) fn buffer() -> Result<KVec<u8>> {
+        Ok(KVec::from_elem(
+            0,
+            MAX_COMMAND.saturating_add(1),
+            GFP_KERNEL,
+        )?)
+    }
+
+    /// Serves `queue`, which lies in `memory`, by `requester`.
+    pub(crate) fn new(
+        queue: SplitQueue,
+        memory: Arc<GuestMemory>,
+        requester: Requester,
+        rules: Rules,
+        buffer: KVec<u8>,
+    ) -> Self {
+        Self {
+            queue,
+            memory,
+            requester,
+            rules,
+            command: buffer,
+        }
+    }
+
+    /// Stops serving, and returns what the device's queue is reached by.
+    pub(crate) fn into_requester(self) -> Requester {
+        self.requester
+    }
+
+    /// Serves one command, if there is one. Sleeps until the device has answered, or `stop` is set.
+    pub(crate) fn step(&mut self, stop: &Atomic<bool>) -> Result<Outcome, Broken> {
+        let memory = &*self.memory;
+        let mut outcome = Outcome::default();
+
+        let Some(mut chain) = self.queue.pop(memory)? else {
+            outcome.more = self.queue.enable_notifications(memory)?;
+            return Ok(outcome);
+        };
+        let len = chain.read(memory, &mut self.command)?;
+        let bytes = self.command.get(..len).unwrap_or_default();
+        let mut answer = [0; MAX_ANSWER];
+
+        let answer = match Command::parse(bytes, &self.rules) {
+            Err(refusal) => {
+                outcome.refusal = Some(refusal);
+                // Where the answer is, depends on the command: behind what the device has to say.
+                let len = usize::try_from(chain.lengths(&memory)?.writable).unwrap_or(usize::MAX);
+                let answer = answer.get_mut(..len.clamp(1, ERRORS)).unwrap_or_default();
+                answer.fill(control::ERR);
+                answer
+            }
+            Ok(command) => {
+                let reply_len = command.reply_len();
+                let answer = answer
+                    .get_mut(..reply_len.saturating_add(1))
+                    .unwrap_or_default();
+
+                // Before the device does something of which nobody would hear.
+                room(&chain, memory, answer.len())?;
+                let Some((ack, reply)) = answer.split_last_mut() else {
+                    return Err(Broken::NoAnswer);
+                };
+                let said = self
+                    .requester
+                    .ask(command.bytes(), reply, stop)
+                    .map_err(Broken::Device)?;
+                *ack = control::ack(said);
+                outcome.reconfigured =
+                    *ack == control::OK && matches!(command.effect(), Effect::MacAddr(_));
+                answer
+            }
+        };
+        room(&chain, memory, answer.len())?;
+        chain.write(memory, answer)?;
+
+        let old = self.queue.next_used();
+        self.queue
+            .push_used(memory, chain.head(), chain.written())?;
+        outcome.interrupt = self.queue.needs_interrupt(memory, old)?;
+        outcome.more = true;
+        Ok(outcome)
+    }
+}
+
+/// Checks that a chain has room for an answer.
+fn room(chain: &Chain, memory: &GuestMemory, len: usize) -> Result<(), Broken> {
+    let writable = chain.lengths(&memory)?.writable;
+
+    if usize::try_from(writable).is_ok_and(|writable| writable >= len) {
+        Ok(())
+    } else {
+        Err(Broken::NoAnswer)
+    }
+}

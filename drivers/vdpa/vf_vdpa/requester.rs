@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The hardware's control queue, which only this driver uses.
+
+use kernel::{
+    prelude::*,
+    sync::{
+        atomic::{
+            Acquire,
+            Atomic, //
+        },
+        Arc, //
+    },
+    time::{
+        delay::fsleep,
+        Delta,
+        Instant,
+        Monotonic, //
+    }, //
+};
+use vdpa::{
+    notifier::Notifier,
+    own_memory::OwnMemory,
+    virtio_pci::{
+        Doorbell,
+        QueueLimits, //
+    }, //
+};
+use virtio::{
+    queue::{
+        Addresses,
+        Size, //
+    },
+    request::{
+        self,
+        Requests,
+        MAX_ANSWER, //
+    }, //
+};
+
+/// How long a device may take to answer a command.
+const TIMEOUT: Delta = Delta::from_secs(5);
+
+/// How long the first wait for an answer is, and the longest.
+const FIRST_WAIT: Delta = Delta::from_micros(20);
+const LONGEST_WAIT: Delta = Delta::from_millis(1);
+
+/// The bytes of memory that a requester needs.
+pub(crate) const MEMORY_LEN: usize = request::MEMORY_LEN;
+
+/// Sends commands to the device, one at a time.
+pub(crate) struct Requester {
+    requests: Requests,
+    memory: OwnMemory,
+    notifier: Arc<Notifier>,
+    doorbell: Doorbell,
+    /// The last command was given up: its answer is still to come.
+    abandoned: bool,
+}
+
+impl Requester {
+    /// Makes the ring for a control queue in `memory`, which is all 0. The device has been reset.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if the queue has no room for a command.
+    pub(crate) fn new(
+        limits: QueueLimits,
+        memory: OwnMemory,
+        notifier: Arc<Notifier>,
+    ) -> Result<Self> {
+        let requests = Requests::new(limits.max_size, memory.address()).ok_or(EINVAL)?;
+
+        Ok(Self {
+            requests,
+            memory,
+            notifier,
+            doorbell: limits.doorbell,
+            abandoned: false,
+        })
+    }
+
+    /// Returns the number of entries.
+    pub(crate) fn size(&self) -> Size {
+        self.requests.size()
+    }
+
+    /// Returns where the device finds the rings.
+    pub(crate) fn addresses(&self) -> Addresses {
+        self.requests.addresses()
+    }
+
+    /// Sends a command, and waits for the answer, of which all but the last byte go to `reply`.
+    /// Returns the last byte, which says whether the device has accepted the command. Sleeps.
+    ///
+    /// # Errors
+    ///
+    /// - `ECANCELED` if `stop` is set meanwhile.
+    /// - `ETIMEDOUT` if no answer comes.
+    /// - `EIO` if the device has broken the ring.
+    /// - `EINVAL` if the command, or the answer, is too long.
+    pub(crate) fn ask(
+        &mut self,
+        command: &[u8],
+        reply: &mut [u8],
+        stop: &Atomic<bool>,
+    ) -> Result<u8> {
+        let mut answer = [0; MAX_ANSWER];
+        let deadline = Deadline::new();
+
+        if self.abandoned {
+            self.wait(&mut answer, stop, &deadline)?;
+        }
+        self.requests
+            .submit(&self.memory, command, reply.len().saturating_add(1))
+            .map_err(|_| EINVAL)?;
+        self.notifier.ring(self.doorbell);
+        self.wait(&mut answer, stop, &deadline)?;
+
+        let (said, rest) = answer.split_at_checked(reply.len()).ok_or(EINVAL)?;
+        for (to, from) in reply.iter_mut().zip(said) {
+            *to = *from;
+        }
+        rest.first().copied().ok_or(EINVAL)
+    }
+
+    fn wait(&mut self, answer: &mut [u8], stop: &Atomic<bool>, deadline: &Deadline) -> Result {
+        let mut pause = FIRST_WAIT;
+
+        self.abandoned = true;
+        loop {
+            // A host that is busy may have been away all that time, between a look at the ring and
+            // one at the clock.
+            let late = deadline.is_over();
+            if self.requests.poll(&self.memory, answer).map_err(|_| EIO)? {
+                self.abandoned = false;
+                return Ok(());
+            }
+            if late {
+                return Err(ETIMEDOUT);
+            }
+            if stop.load(Acquire) {
+                return Err(ECANCELED);
+            }
+            fsleep(pause);
+            pause = if pause < LONGEST_WAIT {
+                pause + pause
+            } else {
+                LONGEST_WAIT
+            };
+        }
+    }
+}
+
+/// When to give up.
+struct Deadline(Instant<Monotonic>);
+
+impl Deadline {
+    fn new() -> Self {
+        Self(Instant::now())
+    }
+
+    fn is_over(&self) -> bool {
+        self.0.elapsed() > TIMEOUT
+    }
+}

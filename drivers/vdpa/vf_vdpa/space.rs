@@ -1,0 +1,301 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The memory that a function reaches.
+//!
+//! For a consumer in the kernel that is what the DMA API maps. A process reaches through the function
+//! what it has mapped itself, in an IOMMU domain that holds nothing else: not even what an IOMMU that
+//! passes everything through would let pass.
+
+use super::{
+    control::{
+        Control,
+        Phase, //
+    },
+    function::Function,
+    profile::Profile, //
+};
+use kernel::{
+    device::Bound,
+    pci,
+    prelude::*,
+    sync::Arc, //
+};
+use vdpa::{
+    guest_memory::GuestMemory,
+    iommu::{
+        Domain,
+        Unavailable, //
+    },
+    own_memory::OwnMemory,
+    pages::Pinned,
+    KernelConsumer,
+    Text,
+    VqMap, //
+};
+use virtio::{
+    iova::{
+        self,
+        Split, //
+    },
+    status::Status, //
+};
+
+/// The group of the data queues.
+pub(crate) const DATA: u32 = 0;
+
+/// The group of a control queue that the kernel serves.
+pub(crate) const CONTROL: u32 = 1;
+
+/// The number of groups and of address spaces, if the kernel serves the control queue.
+pub(crate) const SPACES: u32 = 2;
+
+/// The memory of the consumer, as the kernel reaches it.
+pub(crate) struct Memory {
+    /// The address spaces of a process.
+    spaces: [Arc<GuestMemory>; 2],
+    /// That of the kernel.
+    kernel: Arc<GuestMemory>,
+}
+
+impl Memory {
+    pub(crate) fn new() -> Result<Self> {
+        let new = || Arc::pin_init(GuestMemory::new(), GFP_KERNEL);
+
+        Ok(Self {
+            spaces: [new()?, new()?],
+            kernel: new()?,
+        })
+    }
+
+    /// Returns an address space of a process.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if there is no such address space.
+    fn space(&self, asid: u32) -> Result<&Arc<GuestMemory>> {
+        self.spaces.get(usize::try_from(asid)?).ok_or(EINVAL)
+    }
+}
+
+/// The domain of a function, and who uses which of its addresses.
+pub(crate) struct Space<'bound> {
+    domain: Pin<KBox<Domain<'bound>>>,
+    split: Split,
+}
+
+impl<'bound> Space<'bound> {
+    /// Allocates a domain for a function, which is not attached to it.
+    ///
+    /// # Errors
+    ///
+    /// Says why a process cannot be given the function.
+    pub(crate) fn new(pdev: &'bound pci::Device<Bound>) -> Result<Self, Unavailable> {
+        let domain = KBox::pin_init(Domain::new(pdev)?, GFP_KERNEL).map_err(Unavailable::Failed)?;
+        let split =
+            iova::split(domain.aperture(), domain.reserved()).ok_or(Unavailable::Failed(ERANGE))?;
+
+        Ok(Self { domain, split })
+    }
+}
+
+impl Function<'_> {
+    /// Returns the domain.
+    ///
+    /// # Errors
+    ///
+    /// `EOPNOTSUPP`, after a log line, if the function can have none.
+    fn space(&self) -> Result<&Space<'_>> {
+        self.space.as_ref().map_err(|why| {
+            self.complain(fmt!("cannot be given to a process: {}", Text(why)));
+            EOPNOTSUPP
+        })
+    }
+
+    /// Lets the virtqueues in address space `asid` reach memory of a process.
+    ///
+    /// # Errors
+    ///
+    /// - `EINVAL` if there is no such address space.
+    /// - As [`space`](Self::space), [`GuestMemory::map`], [`Domain::attach`] and [`Domain::map`].
+    pub(crate) fn map(&self, asid: u32, pinned: Pinned<'_>) -> Result {
+        let memory = self.memory.space(asid)?;
+        let is_data = self.data_asid() == asid;
+        let space = self.space()?;
+
+        // As early as this, so that whoever wants it is told of an error.
+        space.domain.attach().inspect_err(|error| {
+            self.complain(fmt!(
+                "cannot have a domain of its own (error {}), is it alone in its IOMMU group?",
+                error.to_errno()
+            ));
+        })?;
+        let held = memory.map(pinned)?;
+        if is_data {
+            space
+                .domain
+                .map(held)
+                .inspect_err(|_| memory.unmap(pinned.mapping().range))?;
+        }
+        Ok(())
+    }
+
+    /// Takes memory from the virtqueues in address space `asid`.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if there is no such address space.
+    pub(crate) fn unmap(&self, asid: u32, range: iova::Range) -> Result {
+        let memory = self.memory.space(asid)?;
+
+        if let (true, Ok(space)) = (self.data_asid() == asid, &self.space) {
+            space.domain.unmap(range);
+        }
+        memory.unmap(range);
+        Ok(())
+    }
+
+    /// Takes all memory from the virtqueues in address space `asid`. The function has been reset.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if there is no such address space.
+    pub(crate) fn reset_map(&self, asid: u32) -> Result {
+        self.unmap(asid, iova::Range::ALL)?;
+        self.unconfine(&self.shared.control.lock());
+        Ok(())
+    }
+
+    /// Returns the address space of the data queues.
+    fn data_asid(&self) -> u32 {
+        let [data, _] = self.shared.control.lock().asids;
+
+        data
+    }
+
+    /// Moves a group of virtqueues to an address space.
+    ///
+    /// # Errors
+    ///
+    /// - `EINVAL` if there is no such group or address space.
+    /// - `EBUSY` if the function has been started.
+    /// - As [`Domain::map`]: the data queues reach nothing then.
+    pub(crate) fn set_group_asid(&self, group: u32, asid: u32) -> Result {
+        let mut control = self.shared.control.lock();
+        let control = &mut *control;
+
+        self.memory.space(asid)?;
+        if control.status.contains(Status::DRIVER_OK) {
+            return Err(EBUSY);
+        }
+        let [data, other] = &mut control.asids;
+        match group {
+            DATA if *data == asid => Ok(()),
+            DATA => {
+                *data = asid;
+                self.fill_domain(asid)
+            }
+            CONTROL => {
+                *other = asid;
+                Ok(())
+            }
+            _ => Err(EINVAL),
+        }
+    }
+
+    /// Has both groups in address space 0 again, as it is after a reset.
+    pub(crate) fn reset_groups(&self, control: &mut Control) {
+        let [data, _] = core::mem::take(&mut control.asids);
+
+        if data != 0 {
+            if let Err(error) = self.fill_domain(0) {
+                self.complain(fmt!(
+                    "memory is not mapped any more (error {})",
+                    error.to_errno()
+                ));
+            }
+        }
+    }
+
+    /// Lets the function reach the memory of address space `asid` instead of another.
+    fn fill_domain(&self, asid: u32) -> Result {
+        let memory = self.memory.space(asid)?;
+        let Ok(space) = &self.space else {
+            return Ok(());
+        };
+
+        space.domain.unmap(space.split.consumer);
+        memory
+            .for_each(|held| space.domain.map(held))
+            .inspect_err(|_| space.domain.unmap(space.split.consumer))
+    }
+
+    /// Notes that the consumer is the kernel, and returns for which device it maps the memory of a
+    /// virtqueue.
+    pub(crate) fn trust(&self, profile: &Profile, vq: u16, consumer: KernelConsumer) -> VqMap {
+        let mut control = self.shared.control.lock();
+
+        control.kernel_consumer = true;
+        if self.control_vq(profile, control.accepted) == Some(vq) {
+            self.memory.kernel.trust(consumer);
+            VqMap::Device
+        } else {
+            VqMap::Parent
+        }
+    }
+
+    /// Returns the memory in which the consumer's control queue lies.
+    pub(crate) fn control_memory(&self, control: &Control) -> Result<Arc<GuestMemory>> {
+        let [_, asid] = control.asids;
+
+        if control.kernel_consumer {
+            Ok(self.memory.kernel.clone())
+        } else {
+            Ok(self.memory.space(asid)?.clone())
+        }
+    }
+
+    /// Allocates memory that the function reaches, once it is confined, for the driver.
+    ///
+    /// It must not be dropped before the function has been reset.
+    pub(crate) fn own_memory(&self, control: &Control, len: usize) -> Result<OwnMemory> {
+        if control.kernel_consumer {
+            return OwnMemory::coherent(self.pdev.as_ref(), len);
+        }
+        let space = self.space()?;
+        OwnMemory::mapped(&space.domain, space.split.own.first(), len)
+    }
+
+    /// Returns the addresses that a process may map.
+    pub(crate) fn iova_range(&self) -> iova::Range {
+        self.space
+            .as_ref()
+            .map_or(iova::Range::ALL, |space| space.split.consumer)
+    }
+
+    /// Decides what the function reaches, before it starts. The driver's own memory comes later.
+    ///
+    /// # Errors
+    ///
+    /// As [`map`](Self::map).
+    pub(crate) fn confine(&self, control: &Control) -> Result {
+        if control.kernel_consumer {
+            if let Ok(space) = &self.space {
+                space.domain.detach();
+            }
+            return Ok(());
+        }
+        self.space()?.domain.attach()
+    }
+
+    /// Takes the driver's own memory from the function, which has been reset, and gives the function
+    /// back to the DMA API if nobody wants mappings to stay. One that does not stop stays confined.
+    pub(crate) fn unconfine(&self, control: &Control) {
+        self.memory.kernel.distrust();
+        if let Ok(space) = &self.space {
+            space.domain.unmap(space.split.own);
+            if space.domain.is_empty() && control.phase != Phase::CutOff {
+                space.domain.detach();
+            }
+        }
+    }
+}
