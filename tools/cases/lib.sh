@@ -138,6 +138,10 @@ single_function() { # the virtio-net function with one interrupt vector
 	echo 0000:04:00.0
 }
 
+grouped_function() { # the virtio-net function that shares its IOMMU group
+	echo 0000:05:01.0
+}
+
 make_vfs() { # make_vfs N: N fresh VFs that no driver has been bound to
 	local pf
 	pf=$(pf)

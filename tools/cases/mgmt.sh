@@ -155,7 +155,7 @@ case_max_vqp_is_shown() {
 	A=$(vf 2)
 	bind_driver "$A"
 	[ "$(mgmtdev "$A" max_supported_vqs)" -gt 3 ] ||
-		skip "the host gives the VF one queue pair: taps are not allowed here"
+		skip "one queue pair: the driver sees no more, or taps are not allowed here"
 	local vqp
 	for vqp in 1 2 3 4; do
 		run_ok vdpa_add "$A" d0 max_vqp $vqp
@@ -169,19 +169,6 @@ case_max_vqp_is_shown() {
 	run_fails "Invalid argument" vdpa_add "$A" d0 max_vqp 65535
 	run_ok vdpa_add "$A" d0
 	eq "$(config d0 max_vq_pairs)" 4 "without the attribute it is the function's"
-}
-
-# mac: comes with the kernel's own control queue; until then it is refused.
-case_mac_is_not_supported() {
-	one_vf
-	local mac
-	run_fails "not supported" vdpa_add "$A" d0 mac 02:00:00:00:00:05
-	run_ok test ! -e "$VDPA/devices/d0"
-	run_ok vdpa_add "$A" d0
-	mac=$(config d0 mac)
-	eq "$mac" '"52:54:00:00:00:01"' "the address is the function's"
-	run_fails "not supported" vdpa dev set name d0 mac 02:00:00:00:00:05
-	eq "$(config d0 mac)" "$mac" "the address has not changed"
 }
 
 # A function that is not a virtio function is refused in one line.

@@ -12,7 +12,7 @@ queued_pair() { # queued_pair BUS [ATTRIBUTE VALUE]...
 	modprobe vhost_vdpa
 	"${kind}_pair" 2 "$@"
 	[ "$(vdpa -j mgmtdev show "pci/$A" | jq ".mgmtdev.\"pci/$A\".max_supported_vqs")" -gt 3 ] ||
-		skip "the host gives the VF one queue pair: taps are not allowed here"
+		skip "one queue pair: the driver sees no more, or taps are not allowed here"
 }
 
 combined() { # combined NS DEV: pairs in use

@@ -7,6 +7,7 @@ case_machine() {
 	run_ok test -e /sys/kernel/iommu_groups/0
 	match "$(cat /proc/cmdline)" "*intel_iommu=on*" "the IOMMU is on"
 	run_ok test -e "$PCI/$(hot_function)"
+	run_ok test -e "$PCI/$(grouped_function)"
 	eq "$(cat "$PCI/$(disk_function)/class")" 0x010000 "the disk's class"
 }
 

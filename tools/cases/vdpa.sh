@@ -74,6 +74,26 @@ info() {
 	"$CLIENT" info "$1" | sed -n '/^{/p' | jq -c ".$2"
 }
 
+vdpa_features() { # vdpa_features BDF: the features that a device on it can have, as a number
+	modprobe vhost_vdpa
+	vdpa_add "$1" probe
+	bus vhost probe
+	wait_for "$SOON" vhost_node probe
+	info "$(vhost_node probe)" features
+	vdpa dev del probe
+}
+
+# packed_pair: VFs 2 and 3 with vhost_vdpa and packed rings, which no device has
+# unless it is asked for.
+packed_pair() {
+	local all
+	modprobe vhost_vdpa || die "loading vhost_vdpa"
+	pair 2
+	all=$(vdpa_features "$A")
+	add_pair device_features "$(hex $((all | 1 << 34)))"
+	to_vhost
+}
+
 # ---- containers ----------------------------------------------------------
 
 LEFT=10.9.0.1

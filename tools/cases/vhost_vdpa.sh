@@ -26,11 +26,7 @@ case_transfer_with_small_queues() {
 
 # limit: 120
 case_transfer_with_packed_rings() {
-	vhost_pair 2
-	case $(info "$NODE_A" feature_bits) in
-	*,34,* | *,34]) ;;
-	*) skip "the functions have no packed rings" ;;
-	esac
+	packed_pair
 	client transfer "$NODE_A" "$NODE_B" --count 2000 --packed
 	client transfer "$NODE_A" "$NODE_B" --count 2000 --packed --event-index
 }
@@ -92,7 +88,7 @@ case_bad_addresses() {
 
 # limit: 120
 case_bad_packed_state() {
-	vhost_pair 2
+	packed_pair
 	client abuse "$NODE_A" --peer "$NODE_B" --only packed
 }
 

@@ -285,8 +285,8 @@ fn emulator(parts: &Parts, sockets: &Path, console: &Path, queued: bool) -> Comm
 }
 
 /// The functions under test: four VFs in two pairs, a function that can be unplugged, a
-/// disk, one with a single vector, one that is neither network nor disk, and two that are to
-/// be refused.
+/// disk, one with a single vector, one that shares its IOMMU group, one that is neither network nor disk, and
+/// two that are to be refused.
 fn functions(command: &mut Command, sockets: &Path, queued: bool) {
     // Datagrams over the loopback of the machine's own name space, as they get lost like
     // frames for a device that is not ready: a Unix socket would hold up the sender, for
@@ -398,5 +398,13 @@ fn functions(command: &mut Command, sockets: &Path, queued: bool) {
         .args([
             "-device",
             "virtio-rng-pci,rng=entropy,disable-legacy=on,iommu_platform=on,vectors=0",
+        ])
+        // One that shares its IOMMU group, with the bridge that hides it. The last, as what names
+        // no bus might be put there.
+        .args(["-netdev", "user,id=groupednet,restrict=on"])
+        .args(["-device", "pcie-pci-bridge,id=bridge,bus=pcie.0,addr=0x1e"])
+        .args([
+            "-device",
+            "virtio-net-pci,id=grouped,bus=bridge,addr=0x1,netdev=groupednet,mac=52:54:00:00:00:22,disable-legacy=on,iommu_platform=on,romfile=",
         ]);
 }

@@ -6,9 +6,11 @@
 //! the device works afterwards.
 
 mod closing;
+pub mod control;
 mod doorbells;
 mod live;
 mod negotiation;
+pub mod physical;
 mod queues;
 mod space;
 mod table;
@@ -32,7 +34,7 @@ const SHORT: u32 = 100;
 type Group = fn(&mut Report, &Proof) -> Result<()>;
 
 /// The groups, in the order they run.
-const GROUPS: [(&str, Group); 13] = [
+const GROUPS: [(&str, Group); 14] = [
     ("features", negotiation::features),
     ("status", negotiation::status),
     ("sizes", queues::sizes),
@@ -43,6 +45,7 @@ const GROUPS: [(&str, Group); 13] = [
     ("table", table::run),
     ("doorbells", doorbells::run),
     ("batch", table::batch),
+    ("control", control::run),
     ("order", queues::order),
     ("live", live::run),
     ("closing", closing::run),

@@ -96,6 +96,16 @@ pub enum Command {
         #[command(flatten)]
         proof: Proof,
     },
+    /// Put rings at physical addresses; the device must not reach them
+    Physical {
+        #[command(flatten)]
+        proof: Proof,
+    },
+    /// Put the control queue into an address space of its own
+    Isolation {
+        #[command(flatten)]
+        proof: Proof,
+    },
     /// Random legal and illegal requests; the device must work at the end
     Fuzz {
         #[command(flatten)]
@@ -160,6 +170,8 @@ impl Command {
             } => queues::disable_for_good(report, wire),
             Self::Abuse { proof, only } => abuse::run(report, proof, only.as_deref()),
             Self::Unmapped { proof } => abuse::unmapped::run(report, proof),
+            Self::Physical { proof } => abuse::physical::run(report, proof),
+            Self::Isolation { proof } => abuse::control::isolation(report, proof),
             Self::Fuzz { proof, seed, count } => fuzz::run(report, proof, *seed, *count),
             Self::Info { device } => info::print(report, device),
             Self::Hold { device, live } => hold::hold(report, device, *live),

@@ -32,6 +32,12 @@ pub mod feature {
     pub const STATUS: u64 = 1 << 16;
     /// There is a control queue.
     pub const CTRL_VQ: u64 = 1 << 17;
+    /// Receive modes can be set.
+    pub const CTRL_RX: u64 = 1 << 18;
+    /// VLANs can be filtered.
+    pub const CTRL_VLAN: u64 = 1 << 19;
+    /// The hardware address can be set.
+    pub const CTRL_MAC_ADDR: u64 = 1 << 23;
     /// There are several queue pairs.
     pub const MQ: u64 = 1 << 22;
     /// Event indices instead of flags.
@@ -120,12 +126,17 @@ impl Device {
         Ok(device)
     }
 
+    /// Becomes the owner.
+    pub fn own(&self) -> Result<()> {
+        self.kern.set_owner().context("VHOST_SET_OWNER")
+    }
+
     /// Becomes the owner and maps [`Device::memory`].
     pub fn claim(&mut self) -> Result<()> {
         // Every page is pinned and counted against this limit, once for each device.
         setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY)
             .context("cannot lift the limit of locked memory: run as root")?;
-        self.kern.set_owner().context("VHOST_SET_OWNER")?;
+        self.own()?;
         let offered = self.kern.get_backend_features()?;
         // Bit 1 is VHOST_BACKEND_F_IOTLB_MSG_V2.
         ensure!(
@@ -143,6 +154,25 @@ impl Device {
         self.kern
             .dma_map(iova, size, start, false)
             .with_context(|| format!("cannot map {size:#x} bytes at {iova:#x}"))
+    }
+
+    /// Lets the queues in address space `asid` reach all of the memory, from `iova` on.
+    pub fn map_in(&mut self, asid: u32, iova: u64) -> Result<()> {
+        // VHOST_BACKEND_F_IOTLB_MSG_V2 and VHOST_BACKEND_F_IOTLB_ASID.
+        self.kern.set_backend_features((1 << 1) | (1 << 3))?;
+        let start = u64::try_from(self.memory.host_address()?.addr())?;
+        let mut bytes = Vec::new();
+        bytes.extend(2_u32.to_ne_bytes());
+        bytes.extend(asid.to_ne_bytes());
+        for word in [iova, memory::SIZE, start] {
+            bytes.extend(word.to_ne_bytes());
+        }
+        // VHOST_ACCESS_RW, VHOST_IOTLB_UPDATE.
+        bytes.extend([3, 2]);
+        bytes.resize(72, 0);
+        self.message(&bytes)
+            .with_context(|| format!("cannot map at {iova:#x} in address space {asid}"))?;
+        Ok(())
     }
 
     /// Takes a part of the memory away from the device.
@@ -306,6 +336,19 @@ impl Device {
     /// Starts or stops one queue.
     pub fn enable(&self, index: u16, on: bool) -> Result<()> {
         Ok(self.kern.set_vring_enable(index.into(), on)?)
+    }
+
+    /// The group of a queue.
+    pub fn group(&self, index: u32) -> Result<u32> {
+        ioctl::state(self, ioctl::VHOST_VDPA_GET_VRING_GROUP(), index, 0)
+            .with_context(|| format!("group of queue {index}"))
+    }
+
+    /// Moves a group of queues to an address space.
+    pub fn set_group_asid(&self, group: u32, asid: u32) -> Result<()> {
+        ioctl::state(self, ioctl::VHOST_VDPA_SET_GROUP_ASID(), group, asid)
+            .with_context(|| format!("group {group} in address space {asid}"))?;
+        Ok(())
     }
 
     /// Everything that can be read back.

@@ -12,7 +12,7 @@ use vmm_sys_util::eventfd::EventFd;
 use crate::device::{Device, feature, status};
 use crate::doorbell::{Doorbell, Page};
 use crate::frame;
-use crate::ring::{self, Buffer, Ring, Used};
+use crate::ring::{self, Areas, Buffer, Ring, Used};
 
 /// Bytes of one buffer: header and the longest frame fit.
 const BUFFER: u32 = 2048;
@@ -40,6 +40,12 @@ pub struct Setup {
     /// Enable the queues after DRIVER_OK
     #[arg(skip)]
     pub late: bool,
+    /// Use the control queue
+    #[arg(skip)]
+    pub control: bool,
+    /// How far the addresses of the control queue are from those of the others
+    #[arg(skip)]
+    pub control_shift: u64,
 }
 
 impl Default for Setup {
@@ -51,6 +57,8 @@ impl Default for Setup {
             size: 256,
             doorbell: false,
             late: false,
+            control: false,
+            control_shift: 0,
         }
     }
 }
@@ -66,6 +74,8 @@ pub struct Queue {
     /// How often it did.
     pub interrupts: u64,
     doorbell: Doorbell,
+    /// How far its addresses in the device are from those in the memory.
+    pub shift: u64,
     /// Addresses of the buffers, by token.
     slots: Vec<u64>,
     /// Tokens that are free.
@@ -73,7 +83,7 @@ pub struct Queue {
 }
 
 impl Queue {
-    fn new(device: &Device, index: u16, setup: Setup, features: u64) -> Result<Self> {
+    fn new(device: &Device, index: u16, setup: Setup, features: u64, shift: u64) -> Result<Self> {
         let limit = device.queue_size(index.into()).unwrap_or(256);
         let size = setup.size.min(u16::try_from(limit).unwrap_or(u16::MAX));
         let packed = features & feature::RING_PACKED != 0;
@@ -81,7 +91,13 @@ impl Queue {
         let ring = ring::new(&device.memory, size, packed, event_index)?;
         let flags = EfdFlags::EFD_NONBLOCK.bits();
         let call = EventFd::new(flags)?;
-        device.set_queue(index, size, ring.areas(), packed)?;
+        let areas = ring.areas();
+        let shifted = Areas {
+            descriptors: areas.descriptors + shift,
+            driver: areas.driver + shift,
+            device: areas.device + shift,
+        };
+        device.set_queue(index, size, shifted, packed)?;
         device.set_call(index, &call)?;
         let doorbell = if setup.doorbell {
             let page = Page::map(device, index)
@@ -101,6 +117,7 @@ impl Queue {
             call,
             interrupts: 0,
             doorbell,
+            shift,
             slots,
             idle: (0..size.into()).rev().collect(),
         })
@@ -144,6 +161,15 @@ impl Queue {
     }
 }
 
+/// The number of the control queue. With MQ it comes after all the pairs there could be.
+pub fn control_index(device: &Device, features: u64) -> Result<u16> {
+    if features & feature::MQ != 0 {
+        Ok(2 * device.config16(8)?)
+    } else {
+        Ok(2)
+    }
+}
+
 /// A pair of queues.
 pub struct Pair {
     /// Where frames arrive.
@@ -164,7 +190,8 @@ pub struct Port {
     pub pairs: Vec<Pair>,
     /// Its hardware address.
     pub address: [u8; 6],
-    control: Option<Queue>,
+    /// The control queue, if it is used.
+    pub control: Option<Queue>,
 }
 
 impl Port {
@@ -177,25 +204,35 @@ impl Port {
 
     /// Brings up a device that is open and owned, from whatever state it is in.
     pub fn start(device: Device, setup: Setup) -> Result<Self> {
+        Self::start_with(device, setup, |_| Ok(()))
+    }
+
+    /// Like [`Port::start`], with something to do once features are negotiated.
+    pub fn start_with(
+        device: Device,
+        setup: Setup,
+        prepare: impl FnOnce(&Device) -> Result<()>,
+    ) -> Result<Self> {
         ensure!(device.device_id()? == 1, "not a network device");
         ensure!(setup.pairs >= 1, "no queue pair");
         device.memory.clear()?;
         let features = Self::choose(&device, setup)?;
         device.negotiate(features)?;
+        prepare(&device)?;
         let config_call = EventFd::new(EfdFlags::EFD_NONBLOCK.bits())?;
         device.set_config_call(&config_call)?;
         let mut pairs = Vec::new();
         for pair in 0..setup.pairs {
             pairs.push(Pair {
-                receive: Queue::new(&device, 2 * pair, setup, features)?,
-                transmit: Queue::new(&device, 2 * pair + 1, setup, features)?,
+                receive: Queue::new(&device, 2 * pair, setup, features, 0)?,
+                transmit: Queue::new(&device, 2 * pair + 1, setup, features, 0)?,
             });
         }
-        let control = if features & feature::MQ != 0 {
-            // With MQ the control queue comes after all the pairs there could be.
-            let index = 2 * device.config16(8)?;
+        let control = if features & feature::CTRL_VQ != 0 {
+            let index = control_index(&device, features)?;
             let small = Setup { size: 16, ..setup };
-            Some(Queue::new(&device, index, small, features)?)
+            let shift = setup.control_shift;
+            Some(Queue::new(&device, index, small, features, shift)?)
         } else {
             None
         };
@@ -238,6 +275,10 @@ impl Port {
         }
         if setup.pairs > 1 {
             needed |= feature::MQ | feature::CTRL_VQ;
+        }
+        if setup.control {
+            needed |=
+                feature::CTRL_VQ | feature::CTRL_RX | feature::CTRL_VLAN | feature::CTRL_MAC_ADDR;
         }
         let missing = needed & !offered;
         ensure!(
@@ -332,37 +373,62 @@ impl Port {
 
     /// Tells the device how many pairs are in use, through the control queue.
     pub fn set_pairs(&mut self, pairs: u16) -> Result<()> {
+        let mut bytes = MQ_PAIRS_SET.to_vec();
+        bytes.extend(pairs.to_le_bytes());
+        let answer = self.command(&[&bytes[..2], &bytes[2..]])?;
+        ensure!(
+            answer == 0,
+            "the device refused {pairs} pairs: answer {answer}"
+        );
+        Ok(())
+    }
+
+    /// Gives the control queue a command, piece by piece, and waits for the answer.
+    pub fn command(&mut self, pieces: &[&[u8]]) -> Result<u8> {
         let Some(control) = &mut self.control else {
             bail!("there is no control queue");
         };
-        let command = control.slot(0)?;
-        let answer = command + 1024;
-        let mut bytes = MQ_PAIRS_SET.to_vec();
-        bytes.extend(pairs.to_le_bytes());
-        self.device.memory.write(command, &bytes)?;
-        self.device.memory.write(answer, &[0xff])?;
-        let piece = |address, length, writable| Buffer {
-            address,
-            length,
-            writable,
-        };
-        let chain = [
-            piece(command, 2, false),
-            piece(command + 2, 2, false),
-            piece(answer, 1, true),
-        ];
+        let memory = &self.device.memory;
+        let mut at = control.slot(0)?;
+        let answer = control.slot(8)?;
+        let mut chain = Vec::new();
+        for piece in pieces {
+            memory.write(at, piece)?;
+            let length = u32::try_from(piece.len())?;
+            chain.push(Buffer {
+                address: at + control.shift,
+                length,
+                writable: false,
+            });
+            at += u64::from(length);
+        }
+        ensure!(
+            at <= answer,
+            "a command of {} pieces is too long",
+            pieces.len()
+        );
+        memory.write(answer, &[0xff])?;
+        chain.push(Buffer {
+            address: answer + control.shift,
+            length: 1,
+            writable: true,
+        });
         control.ring.add(&chain, 0)?;
         control.publish()?;
+        let mut used = None;
         crate::wait::until("an answer of the control queue", || {
-            Ok(control.ring.take()?.is_some())
+            used = control.ring.take()?;
+            Ok(used.is_some())
         })?;
         let mut answered = [0xff];
-        self.device.memory.read(answer, &mut answered)?;
+        memory.read(answer, &mut answered)?;
+        let written = used.map_or(0, |used| used.written);
         ensure!(
-            answered == [0],
-            "the device refused {pairs} pairs: answer {answered:?}"
+            written == 1,
+            "the answer has {written} bytes instead of one"
         );
-        Ok(())
+        let [answered] = answered;
+        Ok(answered)
     }
 
     /// Whether the device is still running.

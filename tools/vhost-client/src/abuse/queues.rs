@@ -233,9 +233,11 @@ pub fn indices(report: &mut Report, proof: &Proof) -> Result<()> {
         || ioctl::state(&device, ioctl::VHOST_VDPA_SET_CONFIG_CALL(), 9999, 0),
     )?;
     let asid = ioctl::VHOST_VDPA_SET_GROUP_ASID();
-    for (group, space) in [(0, 1), (1, 0), (0, u32::MAX)] {
+    for (group, space) in [(0, 2), (2, 0), (0, u32::MAX), (u32::MAX, 0)] {
         let what = format!("group {group} in address space {space}");
-        refused(report, &device, &what, &[Errno::EINVAL], || {
+        // A group that is no number of a queue either is refused before.
+        let errors = [Errno::EINVAL, Errno::ENOBUFS];
+        refused(report, &device, &what, &errors, || {
             ioctl::state(&device, asid, group, space)
         })?;
     }
