@@ -30,6 +30,8 @@
 //! | [`chain`]      | what does a descriptor chain hold?                                 | 2.7.5      |
 //! | [`iova`]       | which I/O virtual addresses are whose?                             |            |
 //! | [`request`]    | how does a parent ask its device something?                        | 2.7        |
+//! | [`relay`]      | how is a ring served from an index at which no device starts?      | 2.7        |
+//! | [`standing`]   | where does a ring stand, whose device has stopped?                 | 2.7        |
 //! | [`memory`]     | how does the ring reach the memory of its driver?                  | 2.7.13     |
 //!
 //! # Panics
@@ -69,7 +71,9 @@ pub mod opcode;
 pub mod policy;
 pub mod queue;
 pub mod refusal;
+pub mod relay;
 pub mod request;
 pub mod rules;
 pub mod split;
+pub mod standing;
 pub mod status;

@@ -1,0 +1,418 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Serving a split ring from an index at which its device cannot start.
+//!
+//! A virtio function starts every virtqueue at index 0, but a guest that was stopped or migrated goes
+//! on where it was. Between them stands a relay: the device works on *shadow* available and used
+//! rings, which begin at index 0, and the relay copies entries from one pair of rings to the other.
+//! Descriptors and buffers stay where they are: the device reads them from the guest's memory.
+//!
+//! Indices have 16 bits, so the guest's comes to 0 again sooner or later. If all before that
+//! *boundary* is returned, a device that starts anew needs no relay any more: the relay is
+//! [`drained`](Relay::is_drained), and the queue can be handed back.
+//!
+//! Nobody is trusted: the guest writes to its rings what it likes, and the device to the shadow used
+//! ring.
+
+use core::fmt;
+
+use crate::memory::Memory;
+use crate::queue::Size;
+use crate::split::need_event;
+
+/// Flag of the available ring: the driver wants no interrupts.
+const AVAIL_NO_INTERRUPT: u16 = 1;
+/// Flag of the used ring: the device wants no notifications.
+const USED_NO_NOTIFY: u16 = 1;
+/// Offset of the index in either ring, behind the flags.
+const INDEX: u64 = 2;
+/// Offset of the elements of either ring.
+const RING: u64 = 4;
+/// Bytes of an element of the available ring.
+const AVAIL_LEN: u64 = 2;
+/// Bytes of an element of the used ring.
+const USED_LEN: u64 = 8;
+
+/// Why a relay cannot go on. Whose fault it is decides what becomes of the device.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum RelayError<G, S> {
+    /// The guest's rings cannot be reached.
+    Guest(G),
+    /// The shadow rings cannot be reached.
+    Shadow(S),
+    /// The guest has made more chains available than there are descriptors.
+    AvailIndex {
+        /// The index it shows.
+        index: u16,
+        /// The index up to which chains were taken.
+        taken: u16,
+    },
+    /// The guest has made a chain available that begins at a descriptor that is not there.
+    Head(u16),
+    /// The guest has made a chain available that the device still has.
+    Twice(u16),
+    /// The device has returned more chains than it was given.
+    UsedIndex {
+        /// The index it shows.
+        index: u16,
+        /// The index up to which chains were returned.
+        returned: u16,
+    },
+    /// The device has returned a chain that it was not given.
+    Unknown(u32),
+}
+
+impl<G, S> RelayError<G, S> {
+    /// True if the guest is to blame, false if the device or the host is.
+    #[must_use]
+    pub const fn is_guests(&self) -> bool {
+        matches!(
+            self,
+            Self::Guest(_) | Self::AvailIndex { .. } | Self::Head(_) | Self::Twice(_)
+        )
+    }
+}
+
+impl<G: fmt::Display, S: fmt::Display> fmt::Display for RelayError<G, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Guest(error) => write!(f, "rings of the guest: {error}"),
+            Self::Shadow(error) => write!(f, "shadow rings: {error}"),
+            Self::AvailIndex { index, taken } => write!(
+                f,
+                "available index {index} is more than the ring ahead of {taken}"
+            ),
+            Self::Head(head) => write!(
+                f,
+                "available chain begins at descriptor {head}, which is not there"
+            ),
+            Self::Twice(head) => {
+                write!(f, "chain {head} is made available while the device has it")
+            }
+            Self::UsedIndex { index, returned } => write!(
+                f,
+                "used index {index} is further from {returned} than chains are out"
+            ),
+            Self::Unknown(head) => write!(f, "used chain {head} was not given to the device"),
+        }
+    }
+}
+
+/// Where an available and a used ring are: the driver area and the device area.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Rings {
+    /// Available ring, as the memory that goes with it addresses it.
+    pub driver: u64,
+    /// Used ring.
+    pub device: u64,
+}
+
+/// Which chains the device has, by head: one bit each.
+///
+/// `B` holds at least one word for each 64 descriptors.
+#[derive(Clone, Debug)]
+struct Outstanding<B>(B);
+
+impl<B: AsRef<[u64]> + AsMut<[u64]>> Outstanding<B> {
+    fn bit(head: u16) -> (usize, u64) {
+        (usize::from(head >> 6), 1 << (head & 63))
+    }
+
+    /// Notes a chain; false if the device has it already.
+    fn insert(&mut self, head: u16) -> bool {
+        let (word, bit) = Self::bit(head);
+        match self.0.as_mut().get_mut(word) {
+            Some(word) if *word & bit == 0 => {
+                *word |= bit;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Forgets a chain; false if the device does not have it.
+    fn remove(&mut self, head: u16) -> bool {
+        let (word, bit) = Self::bit(head);
+        match self.0.as_mut().get_mut(word) {
+            Some(word) if *word & bit != 0 => {
+                *word &= !bit;
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
+/// What came of a look at one of the rings.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub struct Moved {
+    /// Chains that were passed on.
+    pub chains: u16,
+    /// Whether the other side wants to be told: the device to be notified, or the guest to be
+    /// interrupted.
+    pub tell: bool,
+}
+
+/// A relayed virtqueue.
+///
+/// Invariants: `next_avail` and `next_used` are indices of the guest's, at most `size` apart, and
+/// `outstanding` holds as many chains as lie between them.
+#[derive(Clone, Debug)]
+pub struct Relay<B> {
+    size: Size,
+    guest: Rings,
+    shadow: Rings,
+    /// What the guest's index is at index 0 of the device.
+    base: u16,
+    /// The guest's index of the next chain to pass to the device.
+    next_avail: u16,
+    /// The guest's index of the next chain to return.
+    next_used: u16,
+    event_idx: bool,
+    outstanding: Outstanding<B>,
+}
+
+impl<B: AsRef<[u64]> + AsMut<[u64]>> Relay<B> {
+    /// A relay for a virtqueue that goes on at `base`, with nothing in flight. `words`, all 0, are one
+    /// for each 64 descriptors. The shadow rings are all 0, and their device has not started.
+    ///
+    /// Returns [`None`] if there are too few `words`.
+    pub fn new(
+        size: Size,
+        guest: Rings,
+        shadow: Rings,
+        base: u16,
+        event_idx: bool,
+        words: B,
+    ) -> Option<Self> {
+        let needed = usize::from(size.get()).div_ceil(64);
+        (words.as_ref().len() >= needed).then_some(Self {
+            size,
+            guest,
+            shadow,
+            base,
+            next_avail: base,
+            next_used: base,
+            event_idx,
+            outstanding: Outstanding(words),
+        })
+    }
+
+    /// The guest's index of the next chain to pass on.
+    #[must_use]
+    pub const fn next_avail(&self) -> u16 {
+        self.next_avail
+    }
+
+    /// The guest's index of the next chain to return.
+    #[must_use]
+    pub const fn next_used(&self) -> u16 {
+        self.next_used
+    }
+
+    /// Chains that the device has.
+    #[must_use]
+    pub const fn in_flight(&self) -> u16 {
+        self.next_avail.wrapping_sub(self.next_used)
+    }
+
+    /// True at the boundary with nothing in flight: a device that starts at index 0 can have the
+    /// guest's rings.
+    #[must_use]
+    pub const fn is_drained(&self) -> bool {
+        self.next_avail == 0 && self.next_used == 0
+    }
+
+    /// Byte offset of the element that `index` means in a ring of elements of `len` bytes.
+    fn element(&self, index: u16, len: u64) -> u64 {
+        // The size of a split ring is a power of two.
+        let slot = index & self.size.get().wrapping_sub(1);
+        RING.wrapping_add(u64::from(slot).wrapping_mul(len))
+    }
+
+    /// Address of `used_event`, which ends an available ring.
+    fn used_event(&self, rings: Rings) -> u64 {
+        let elements = u64::from(self.size.get()).wrapping_mul(AVAIL_LEN);
+        rings.driver.wrapping_add(RING).wrapping_add(elements)
+    }
+
+    /// Address of `avail_event`, which ends a used ring.
+    fn avail_event(&self, rings: Rings) -> u64 {
+        let elements = u64::from(self.size.get()).wrapping_mul(USED_LEN);
+        rings.device.wrapping_add(RING).wrapping_add(elements)
+    }
+
+    /// The device's index for one of the guest's.
+    const fn shadow_index(&self, index: u16) -> u16 {
+        index.wrapping_sub(self.base)
+    }
+
+    /// Passes to the device what the guest has made available: at most `size` chains at once, and those
+    /// up to the next boundary only, if `hold`.
+    pub fn forward<G: Memory, S: Memory>(
+        &mut self,
+        guest: &G,
+        shadow: &S,
+        hold: bool,
+    ) -> Result<Moved, RelayError<G::Error, S::Error>> {
+        let index = guest
+            .read_index(self.guest.driver.wrapping_add(INDEX))
+            .map_err(RelayError::Guest)?;
+        // A chain has a descriptor at least, and those in flight have theirs, too.
+        if index.wrapping_sub(self.next_used) > self.size.get()
+            || index.wrapping_sub(self.next_avail) > self.size.get()
+        {
+            return Err(RelayError::AvailIndex {
+                index,
+                taken: self.next_avail,
+            });
+        }
+        let old = self.next_avail;
+        while self.next_avail != index && !(hold && self.next_avail == 0) {
+            let mut raw = [0; 2];
+            let at = self.element(self.next_avail, AVAIL_LEN);
+            guest
+                .read(self.guest.driver.wrapping_add(at), &mut raw)
+                .map_err(RelayError::Guest)?;
+            let head = u16::from_le_bytes(raw);
+            if head >= self.size.get() {
+                return Err(RelayError::Head(head));
+            }
+            if !self.outstanding.insert(head) {
+                return Err(RelayError::Twice(head));
+            }
+            let at = self.element(self.shadow_index(self.next_avail), AVAIL_LEN);
+            shadow
+                .write(self.shadow.driver.wrapping_add(at), &raw)
+                .map_err(RelayError::Shadow)?;
+            self.next_avail = self.next_avail.wrapping_add(1);
+        }
+        let chains = self.next_avail.wrapping_sub(old);
+        if chains == 0 {
+            return Ok(Moved::default());
+        }
+        let new = self.shadow_index(self.next_avail);
+        shadow
+            .write_index(self.shadow.driver.wrapping_add(INDEX), new)
+            .map_err(RelayError::Shadow)?;
+        // The device stores what it waits for, then loads the index that was stored here.
+        shadow.full_barrier();
+        let tell = if self.event_idx {
+            let event = shadow
+                .read_index(self.avail_event(self.shadow))
+                .map_err(RelayError::Shadow)?;
+            need_event(event, new, self.shadow_index(old))
+        } else {
+            let flags = shadow
+                .read_index(self.shadow.device)
+                .map_err(RelayError::Shadow)?;
+            flags & USED_NO_NOTIFY == 0
+        };
+        Ok(Moved { chains, tell })
+    }
+
+    /// Returns to the guest what the device has used.
+    pub fn give_back<G: Memory, S: Memory>(
+        &mut self,
+        guest: &G,
+        shadow: &S,
+    ) -> Result<Moved, RelayError<G::Error, S::Error>> {
+        let index = shadow
+            .read_index(self.shadow.device.wrapping_add(INDEX))
+            .map_err(RelayError::Shadow)?;
+        let old = self.next_used;
+        let count = index.wrapping_sub(self.shadow_index(old));
+        if count > self.in_flight() {
+            return Err(RelayError::UsedIndex {
+                index,
+                returned: self.shadow_index(old),
+            });
+        }
+        while self.shadow_index(self.next_used) != index {
+            let mut raw = [0; 8];
+            let at = self.element(self.shadow_index(self.next_used), USED_LEN);
+            shadow
+                .read(self.shadow.device.wrapping_add(at), &mut raw)
+                .map_err(RelayError::Shadow)?;
+            let [h0, h1, h2, h3, ..] = raw;
+            let id = u32::from_le_bytes([h0, h1, h2, h3]);
+            let known = u16::try_from(id).is_ok_and(|head| self.outstanding.remove(head));
+            if !known {
+                return Err(RelayError::Unknown(id));
+            }
+            let at = self.element(self.next_used, USED_LEN);
+            guest
+                .write(self.guest.device.wrapping_add(at), &raw)
+                .map_err(RelayError::Guest)?;
+            self.next_used = self.next_used.wrapping_add(1);
+        }
+        if count == 0 {
+            return Ok(Moved::default());
+        }
+        guest
+            .write_index(self.guest.device.wrapping_add(INDEX), self.next_used)
+            .map_err(RelayError::Guest)?;
+        // The guest stores what it wants, then loads the index that was stored here.
+        guest.full_barrier();
+        let tell = if self.event_idx {
+            let event = guest
+                .read_index(self.used_event(self.guest))
+                .map_err(RelayError::Guest)?;
+            need_event(event, self.next_used, old)
+        } else {
+            let flags = guest
+                .read_index(self.guest.driver)
+                .map_err(RelayError::Guest)?;
+            flags & AVAIL_NO_INTERRUPT == 0
+        };
+        Ok(Moved {
+            chains: count,
+            tell,
+        })
+    }
+
+    /// Asks both sides to tell of what comes next, before the relay goes to sleep. Returns true if
+    /// something has come already: then it must not sleep. What is held back at the boundary does not
+    /// count if `hold`.
+    pub fn listen<G: Memory, S: Memory>(
+        &mut self,
+        guest: &G,
+        shadow: &S,
+        hold: bool,
+    ) -> Result<bool, RelayError<G::Error, S::Error>> {
+        if self.event_idx {
+            guest
+                .write_index(self.avail_event(self.guest), self.next_avail)
+                .map_err(RelayError::Guest)?;
+            shadow
+                .write_index(
+                    self.used_event(self.shadow),
+                    self.shadow_index(self.next_used),
+                )
+                .map_err(RelayError::Shadow)?;
+        } else {
+            guest
+                .write_index(self.guest.device, 0)
+                .map_err(RelayError::Guest)?;
+        }
+        // Both store an index, then load what was stored here.
+        guest.full_barrier();
+        shadow.full_barrier();
+        let avail = guest
+            .read_index(self.guest.driver.wrapping_add(INDEX))
+            .map_err(RelayError::Guest)?;
+        let used = shadow
+            .read_index(self.shadow.device.wrapping_add(INDEX))
+            .map_err(RelayError::Shadow)?;
+        let held = hold && self.next_avail == 0;
+        Ok((avail != self.next_avail && !held) || used != self.shadow_index(self.next_used))
+    }
+
+    /// Asks the guest not to notify, while the relay looks at its ring anyhow: a hint.
+    pub fn mute<G: Memory>(&self, guest: &G) -> Result<(), G::Error> {
+        if self.event_idx {
+            return Ok(());
+        }
+        guest.write_index(self.guest.device, USED_NO_NOTIFY)
+    }
+}

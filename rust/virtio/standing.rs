@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Where a split ring stands, once its device has stopped (virtio 1.3, 2.7).
+//!
+//! A plain virtio device does not tell. But a device that returns chains in the order in which they
+//! were made available has finished all before the index of the used ring, and nothing from there on:
+//! that index is where another device can go on. Whether it does keep the order is looked up in the
+//! rings, as far as they go back. A ring from which everything was returned needs no order.
+
+use core::fmt;
+
+use crate::memory::Memory;
+use crate::queue::Addresses;
+use crate::queue::Size;
+
+/// Offset of the index in either ring, behind the flags.
+const INDEX: u64 = 2;
+/// Offset of the elements of either ring.
+const RING: u64 = 4;
+
+/// Why a ring has no place at which another device could go on.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum StandingError<E> {
+    /// The rings cannot be reached.
+    Memory(E),
+    /// The indices are further apart than the ring is long.
+    Indices {
+        /// Index of the available ring.
+        avail: u16,
+        /// Index of the used ring.
+        used: u16,
+    },
+    /// The device has returned another chain than that which was due.
+    Order {
+        /// Where in the used ring.
+        index: u16,
+    },
+}
+
+impl<E: fmt::Debug> fmt::Display for StandingError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Memory(error) => write!(f, "rings cannot be reached: {error:?}"),
+            Self::Indices { avail, used } => write!(
+                f,
+                "available index {avail} and used index {used} contradict each other"
+            ),
+            Self::Order { index } => {
+                write!(
+                    f,
+                    "chain {index} was not returned in its turn, and some are still out"
+                )
+            }
+        }
+    }
+}
+
+/// Where a ring stands.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// The index at which a device can go on.
+    pub index: u16,
+    /// How many chains are out: they will be done again, or for the first time.
+    pub out: u16,
+}
+
+/// Finds out where the ring of `size` at `addresses` stands, whose device began at index `began` and
+/// has stopped. The driver may be running.
+///
+/// A device that has stopped returning in order long ago, and has begun again since, is not found out:
+/// the rings forget.
+pub fn find<M: Memory>(
+    mem: &M,
+    size: Size,
+    addresses: Addresses,
+    began: u16,
+) -> Result<Standing, StandingError<M::Error>> {
+    let index = |area: u64| {
+        mem.read_index(area.wrapping_add(INDEX))
+            .map_err(StandingError::Memory)
+    };
+    let used = index(addresses.device)?;
+    let avail = index(addresses.driver)?;
+    let out = avail.wrapping_sub(used);
+    let Some(kept) = size.get().checked_sub(out) else {
+        return Err(StandingError::Indices { avail, used });
+    };
+    if out == 0 {
+        return Ok(Standing { index: used, out });
+    }
+
+    // Those returned of which the available ring still has the head, the last one first.
+    for distance in 1..=kept.min(used.wrapping_sub(began)) {
+        let index = used.wrapping_sub(distance);
+        let slot = u64::from(index & size.get().wrapping_sub(1));
+        let mut head = [0; 2];
+        let mut id = [0; 4];
+        let at = |area: u64, len: u64| area.wrapping_add(RING).wrapping_add(slot.wrapping_mul(len));
+        mem.read(at(addresses.driver, 2), &mut head)
+            .map_err(StandingError::Memory)?;
+        mem.read(at(addresses.device, 8), &mut id)
+            .map_err(StandingError::Memory)?;
+        if u32::from_le_bytes(id) != u32::from(u16::from_le_bytes(head)) {
+            return Err(StandingError::Order { index });
+        }
+    }
+    Ok(Standing { index: used, out })
+}

@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Where a ring stands after devices that keep the order, and one that does not.
+
+mod ring;
+
+use proptest::prelude::*;
+use ring::Driver;
+use ring::Ram;
+use virtio::queue::RingKind;
+use virtio::queue::Size;
+use virtio::split::SplitQueue;
+use virtio::standing::find;
+use virtio::standing::Standing;
+use virtio::standing::StandingError;
+
+struct World {
+    driver: Driver,
+    ram: Ram,
+    device: SplitQueue,
+    /// The chains that the device has, the oldest first.
+    taken: Vec<u16>,
+    start: u16,
+}
+
+impl World {
+    fn new(order: u32, start: u16) -> Self {
+        let (driver, ram) = Driver::new(1 << order, start, false);
+        let device = driver.device().with_state(start, start);
+        Self {
+            driver,
+            ram,
+            device,
+            taken: Vec::new(),
+            start,
+        }
+    }
+
+    fn add(&mut self, count: u8) {
+        for _ in 0..count {
+            self.driver.add(&self.ram, &[], &[4], usize::MAX);
+        }
+    }
+
+    fn serve(&mut self, count: u8, pick: usize) {
+        while let Some(chain) = self.device.pop(&self.ram).unwrap() {
+            self.taken.push(chain.head());
+        }
+        for _ in 0..usize::from(count).min(self.taken.len()) {
+            let head = self.taken.remove(pick % self.taken.len());
+            self.device.push_used(&self.ram, head, 4).unwrap();
+        }
+        while self.driver.reap(&self.ram).is_some() {}
+    }
+
+    fn find(&self) -> Result<Standing, StandingError<ring::Unmapped>> {
+        let size = Size::new(self.driver.size.into(), self.driver.size, RingKind::Split).unwrap();
+        find(&self.ram, size, self.driver.addresses, self.start)
+    }
+}
+
+proptest! {
+    /// A device that keeps the order stands where it has stopped, with what it has still to do.
+    #[test]
+    fn an_orderly_device_is_believed(
+        order in 0_u32..6,
+        start: u16,
+        steps in prop::collection::vec((0_u8..20, 0_u8..20), 1..200),
+    ) {
+        let mut world = World::new(order, start);
+        for (add, serve) in steps {
+            world.add(add);
+            world.serve(serve, 0);
+            let standing = world.find().unwrap();
+            prop_assert_eq!(standing.index, world.device.next_used());
+            prop_assert_eq!(usize::from(standing.out), world.taken.len());
+        }
+    }
+
+    /// Whatever the order was: once everything is returned, it makes no difference.
+    #[test]
+    fn a_drained_ring_needs_no_order(
+        order in 0_u32..6,
+        start: u16,
+        steps in prop::collection::vec((1_u8..20, 1_u8..20, any::<usize>()), 1..50),
+    ) {
+        let mut world = World::new(order, start);
+        for (add, serve, pick) in steps {
+            world.add(add);
+            world.serve(serve, pick);
+        }
+        world.serve(u8::MAX, 0);
+        let index = world.driver.avail;
+        prop_assert_eq!(world.find(), Ok(Standing { index, out: 0 }));
+    }
+
+    /// One that has left out a chain, which is still there to see, is found out.
+    #[test]
+    fn a_chain_left_out_is_found(
+        order in 2_u32..6,
+        start: u16,
+        before in 0_u8..100,
+        left in 1_u8..4,
+    ) {
+        let mut world = World::new(order, start);
+        for _ in 0..before {
+            world.add(1);
+            world.serve(1, 0);
+        }
+        world.add(left + 1);
+        // All but the first.
+        for _ in 0..left {
+            world.serve(1, 1);
+        }
+        let first = start.wrapping_add(before.into());
+        let Err(StandingError::Order { index }) = world.find() else {
+            return Err(TestCaseError::fail("it was believed"));
+        };
+        prop_assert!(index.wrapping_sub(first) < u16::from(left));
+    }
+}
+
+#[test]
+fn what_was_there_before_the_device_began_is_not_looked_at() {
+    let mut world = World::new(2, 10);
+    // Leftovers of another device.
+    for slot in 0..4 {
+        world
+            .ram
+            .poke16(world.driver.addresses.driver + 4 + 2 * slot, 7);
+    }
+    world.add(2);
+    world.serve(1, 0);
+    assert_eq!(world.find(), Ok(Standing { index: 11, out: 1 }));
+    world.start = 9;
+    assert_eq!(world.find(), Err(StandingError::Order { index: 9 }));
+}
+
+#[test]
+fn impossible_indices_are_refused() {
+    let world = World::new(2, 0);
+    world.ram.poke16(world.driver.addresses.driver + 2, 5);
+    assert_eq!(
+        world.find(),
+        Err(StandingError::Indices { avail: 5, used: 0 })
+    );
+    world.ram.poke16(world.driver.addresses.driver + 2, 0xffff);
+    assert!(world.find().is_err());
+}
