@@ -146,6 +146,8 @@ pub struct Chain {
     next: Option<u16>,
     /// How many more descriptors of this table the chain may have.
     left: u32,
+    /// Most descriptors of any table that it may have.
+    most: u32,
     may_be_indirect: bool,
     /// What is left of the descriptor read last.
     current: Option<Buffer>,
@@ -170,12 +172,22 @@ impl Chain {
             },
             next: Some(head),
             left: entries,
+            most: u32::MAX,
             may_be_indirect,
             current: None,
             writing: false,
             total: 0,
             written: 0,
         }
+    }
+
+    /// The same chain, broken if it has more than `most` descriptors in a table: for queues of which
+    /// that many are plenty, so that nobody can have the device walk long chains.
+    #[must_use]
+    pub fn at_most(mut self, most: u32) -> Self {
+        self.left = self.left.min(most);
+        self.most = most;
+        self
     }
 
     /// The index by which the chain is returned to the driver.
@@ -270,7 +282,7 @@ impl Chain {
             entries,
             indirect: true,
         };
-        self.left = entries;
+        self.left = entries.min(self.most);
         self.next = Some(0);
         Ok(())
     }

@@ -82,6 +82,10 @@ const WINDOW: u64 = 1 << 30;
 /// The least part of the address space that stays for the consumer: 15 of 16 addresses.
 const SHARE: u32 = 4;
 
+/// Where the window ends at the latest: page tables of four levels reach as far, and a mapping beyond
+/// would make every lookup longer.
+const END: u64 = 1 << 48;
+
 /// The alignment of the window, which suits every page that an IOMMU has.
 const ALIGN: u64 = 1 << 21;
 
@@ -100,13 +104,14 @@ pub struct Split {
 /// Returns [`None`] if there is no room for a window that leaves the consumer the lower addresses.
 #[must_use]
 pub fn split(aperture: Range, reserved: &[Range]) -> Option<Split> {
+    let aperture = Range::from_bounds(aperture.first, aperture.last.min(END - 1))?;
     let size = (aperture.size() >> SHARE).min(WINDOW) & !(ALIGN - 1);
     if size == 0 {
         return None;
     }
     // Where the window may end at most, exclusively: at the end of the aperture, or below a
     // reserved range that the window would overlap. Each step leaves one such range behind.
-    let mut end = aperture.last.saturating_add(1);
+    let mut end = aperture.last.wrapping_add(1);
     for _ in 0..=reserved.len() {
         let first = end.checked_sub(size)? & !(ALIGN - 1);
         let own = Range::from_size(first, size)?;

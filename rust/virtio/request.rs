@@ -4,7 +4,9 @@
 //!
 //! A parent that serves a control queue in software passes commands on through a ring of its own.
 //! Ring and buffers lie in one piece of memory that the device reaches. The device is not trusted:
-//! what it writes there is checked.
+//! what it writes there is checked. Neither is whoever has other queues of the same device, and can
+//! name any address in them: what the device has no reason to write is in pages of its own, which it
+//! can be kept from writing.
 
 use core::fmt;
 
@@ -14,7 +16,9 @@ use crate::queue::RingKind;
 use crate::queue::Size;
 
 /// Bytes of memory that ring and buffers take.
-pub const MEMORY_LEN: usize = 8192;
+pub const MEMORY_LEN: usize = 12288;
+/// Bytes at the start of the memory that the device only reads: descriptors, available ring, request.
+pub const READ_ONLY_LEN: usize = 8192;
 /// Most bytes of a request.
 pub const MAX_REQUEST: usize = 4096;
 /// Most bytes of an answer.
@@ -34,10 +38,12 @@ const NO_INTERRUPT: u16 = 1;
 const INDEX: u64 = 2;
 /// Offset of the elements of either ring.
 const RING: u64 = 4;
-/// Offset of the request: behind all rings of at most `MAX_SIZE` descriptors.
-const REQUEST: u64 = 2048;
-/// Offset of the answer.
-const ANSWER: u64 = REQUEST + 4096;
+/// Offset of the request: behind descriptors and available ring of at most `MAX_SIZE` entries.
+const REQUEST: u64 = 4096;
+/// Offset of the used ring.
+const USED: u64 = REQUEST + 4096;
+/// Offset of the answer: behind a used ring of at most `MAX_SIZE` entries.
+const ANSWER: u64 = USED + 2048;
 /// Descriptor of the request, and the head of its chain.
 const HEAD: u16 = 0;
 
@@ -77,8 +83,7 @@ impl<E: fmt::Debug> fmt::Display for RequestError<E> {
 
 /// A ring for requests.
 ///
-/// Invariant: the size is a power of two from 2 to [`MAX_SIZE`], so that the ring ends before
-/// [`REQUEST`].
+/// Invariant: the size is a power of two from 2 to [`MAX_SIZE`].
 #[derive(Clone, Debug)]
 pub struct Requests {
     size: Size,
@@ -120,14 +125,12 @@ impl Requests {
     #[must_use]
     pub fn addresses(&self) -> Addresses {
         let entries = u64::from(self.size.get());
-        // The invariant keeps all of this below `REQUEST`.
+        // The invariant keeps both below `REQUEST`.
         let driver = DESCRIPTOR_LEN.wrapping_mul(entries);
-        let driver_len = RING.wrapping_add(entries.wrapping_mul(2)).wrapping_add(2);
-        let device = driver.wrapping_add(driver_len).wrapping_add(3) & !3;
         Addresses {
             desc: self.base,
             driver: self.base.wrapping_add(driver),
-            device: self.base.wrapping_add(device),
+            device: self.base.wrapping_add(USED),
         }
     }
 

@@ -12,14 +12,15 @@ use crate::opcode::Opcode;
 use crate::refusal::Refusal;
 
 /// The features that GUEST_OFFLOADS_SET can switch: each has the bit of its offload
-/// (virtio 1.3, 5.1.6.5.8).
+/// (virtio 1.3, 5.1.6.5.8). GUEST_HDRLEN is none of them, but Linux sends it with the others.
 const OFFLOADS: Features = net::GUEST_CSUM
     .union(net::GUEST_TSO4)
     .union(net::GUEST_TSO6)
     .union(net::GUEST_ECN)
     .union(net::GUEST_UFO)
     .union(net::GUEST_USO4)
-    .union(net::GUEST_USO6);
+    .union(net::GUEST_USO6)
+    .union(net::GUEST_HDRLEN);
 
 /// What the device can do with hashes, out of its configuration (virtio 1.3, 5.1.4). All 0 without
 /// RSS and HASH_REPORT: the fields do not exist then, and nothing reads them here.

@@ -58,10 +58,13 @@ fn the_window_is_at_the_upper_end() {
         assert_eq!(split.own, range(end - GIB, end - 1));
         assert_eq!(split.consumer, range(0, end - GIB - 1));
     }
-    // Nothing is too wide.
-    let split = split(Range::ALL, &[]).unwrap();
-    assert_eq!(split.own.size(), GIB);
-    assert!(split.own.last() > u64::MAX - GIB);
+    // What is wider is used as far as four levels reach.
+    for aperture in [Range::ALL, range(0, (1 << 57) - 1)] {
+        let split = split(aperture, &[]).unwrap();
+        assert_eq!(split.own, range((1 << 48) - GIB, (1 << 48) - 1));
+        assert_eq!(split.consumer, range(0, (1 << 48) - GIB - 1));
+    }
+    assert_eq!(split(range(1 << 48, 1 << 50), &[]), None);
 }
 
 #[test]
@@ -106,8 +109,9 @@ proptest! {
             prop_assert!(split.own.size() >= 2 * MIB);
             prop_assert_eq!(split.own.first() % (2 * MIB), 0);
             prop_assert!(reserved.iter().all(|range| !range.overlaps(split.own)));
-            prop_assert!(split.consumer.size() >= aperture.size() / 2);
-        } else if reserved.is_empty() && first % (2 * MIB) == 0 {
+            let usable = range(first, aperture.last().min((1 << 48) - 1));
+            prop_assert!(split.consumer.size() >= usable.size() / 2);
+        } else if reserved.is_empty() && first % (2 * MIB) == 0 && first < 1 << 47 {
             prop_assert!(size < 32 * MIB);
         }
     }

@@ -5,6 +5,7 @@
 mod ring;
 
 use proptest::prelude::*;
+use ring::Access;
 use ring::Ram;
 use virtio::features::Features;
 use virtio::request::RequestError;
@@ -12,6 +13,7 @@ use virtio::request::Requests;
 use virtio::request::MAX_ANSWER;
 use virtio::request::MAX_REQUEST;
 use virtio::request::MEMORY_LEN;
+use virtio::request::READ_ONLY_LEN;
 use virtio::split::SplitQueue;
 
 fn new(max_size: u16) -> (Requests, Ram, SplitQueue) {
@@ -56,7 +58,15 @@ proptest! {
             prop_assert!(!requests.poll(&ram, &mut answer).unwrap());
             prop_assert_eq!(requests.submit(&ram, &[1], 1), Err(RequestError::Busy));
             let wrote = vec![byte; written];
+            ram.take_log();
             prop_assert_eq!(serve(&mut device, &ram, &wrote), request);
+            // The device has written where it may.
+            let border = Ram::BASE + READ_ONLY_LEN as u64;
+            for access in ram.take_log() {
+                if let Access::Write(at, _) | Access::WriteIndex(at, _) = access {
+                    prop_assert!(at >= border, "{at:#x}");
+                }
+            }
             prop_assert!(requests.poll(&ram, &mut answer).unwrap());
             // A byte that the device did not write is all ones, wherever it had room.
             let fit = written.min(answer_len);
@@ -70,7 +80,7 @@ proptest! {
 fn what_does_not_fit_is_refused() {
     assert!(Requests::new(0, Ram::BASE).is_none());
     assert!(Requests::new(1, Ram::BASE).is_none());
-    assert!(Requests::new(2, u64::MAX - 4096).is_none());
+    assert!(Requests::new(2, u64::MAX - 8192).is_none());
     assert_eq!(Requests::new(3, Ram::BASE).unwrap().size().get(), 2);
     assert_eq!(Requests::new(1024, Ram::BASE).unwrap().size().get(), 64);
     let (mut requests, ram, _) = new(64);
@@ -92,8 +102,10 @@ fn the_areas_do_not_overlap() {
         let n = u64::from(size);
         assert_eq!(requests.size().get(), size);
         assert!(addresses.desc + 16 * n <= addresses.driver);
-        assert!(addresses.driver + 6 + 2 * n <= addresses.device);
-        assert!(addresses.device + 6 + 8 * n <= Ram::BASE + 2048);
+        // The request is at 4096, and nothing behind it is for the device to read only.
+        assert!(addresses.driver + 6 + 2 * n <= Ram::BASE + 4096);
+        assert_eq!(addresses.device, Ram::BASE + READ_ONLY_LEN as u64);
+        assert!(addresses.device + 6 + 8 * n <= Ram::BASE + MEMORY_LEN as u64);
     }
 }
 

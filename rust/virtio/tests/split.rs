@@ -442,3 +442,24 @@ fn the_largest_ring_can_be_full() {
     assert_eq!(device.in_flight(), 32768);
     assert_eq!(device.pop(&ram), Ok(None));
 }
+
+#[test]
+fn a_chain_longer_than_it_may_be_is_broken() {
+    // In the ring's table, and in an indirect one.
+    for direct in [usize::MAX, 0] {
+        for (most, ends) in [(3, true), (2, false)] {
+            let (mut driver, ram) = Driver::new(8, 0, false);
+            let size = Size::new(8, 8, RingKind::Split).unwrap();
+            let accepted = Features::VERSION_1 | Features::RING_INDIRECT_DESC;
+            let mut queue = SplitQueue::new(size, driver.addresses, accepted).unwrap();
+            driver.add(&ram, &[], &[1, 1, 1], direct).unwrap();
+            let mut chain = queue.pop(&ram).unwrap().unwrap().at_most(most);
+            let result = chain.write(&ram, &[7; 3]);
+            if ends {
+                assert_eq!(result, Ok(3));
+            } else {
+                assert_eq!(result, Err(RingError::Loop));
+            }
+        }
+    }
+}
