@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
 #include <linux/highmem.h>
+#include <linux/mem_encrypt.h>
 #include <linux/mm.h>
 #include <linux/virtio.h>
 #include <linux/workqueue.h>
@@ -15,6 +16,11 @@ bool rust_helper_vdpa_pci_bar_is_memory(struct pci_dev *pdev, int bar)
 void rust_helper_vdpa_break_virtio_device(struct device *dev)
 {
 	virtio_break_device(dev_to_virtio(dev));
+}
+
+void rust_helper_vdpa_dev_set_dma_coherent(struct device *dev)
+{
+	dev_set_dma_coherent(dev);
 }
 
 bool rust_helper_vdpa_device_iommu_mapped(struct device *dev)
@@ -40,6 +46,11 @@ void rust_helper_vdpa_get_pfn(unsigned long pfn)
 void rust_helper_vdpa_put_pfn(unsigned long pfn)
 {
 	put_page(pfn_to_page(pfn));
+}
+
+u64 rust_helper_vdpa_sme_clr(u64 addr)
+{
+	return __sme_clr(addr);
 }
 
 phys_addr_t rust_helper_vdpa_virt_to_phys(void *addr)

@@ -187,8 +187,10 @@ impl<T: Operations> Device<T> {
             (*vdev).vmap.dma_dev = dma_dev;
         }
         if T::HAS_GET_VQ_MAP {
-            // SAFETY: As above: the device is not visible yet, nobody maps memory for it.
+            // SAFETY: As above: the device is not visible yet, nobody maps memory for it. Whoever
+            // works on that memory does so through the kernel's own, cached, mapping.
             unsafe {
+                bindings::vdpa_dev_set_dma_coherent(&raw mut (*vdev).dev);
                 (*vdev).dev.dma_mask = &raw mut (*vdev).dev.coherent_dma_mask;
                 to_result(bindings::dma_set_mask_and_coherent(
                     &raw mut (*vdev).dev,

@@ -144,7 +144,8 @@ impl GuestMemory {
     /// Returns the physical address of `addr` and the number of bytes that follow in memory.
     fn translate(&self, meaning: Meaning, addr: u64, write: bool) -> Option<(u64, u64)> {
         if meaning == Meaning::Physical {
-            return Some((addr, u64::MAX));
+            // SAFETY: Any number will do. The DMA API marks addresses of encrypted memory.
+            return Some((unsafe { bindings::vdpa_sme_clr(addr) }, u64::MAX));
         }
         let mapping = self.mappings.with(addr, |held| *held.mapping())?;
         let permitted = if write {

@@ -8,7 +8,10 @@
 
 use super::{
     bindings,
-    iotlb::Permission,
+    iotlb::{
+        Mapping,
+        Permission, //
+    },
     mappings::Mappings,
     pages::Held,
     pci::as_raw, //
@@ -265,29 +268,40 @@ impl<'bound> Domain<'bound> {
         self.mappings.is_empty()
     }
 
+    /// Checks whether a mapping is one that the domain can have.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if the function may neither read nor write the memory, and where nothing can be mapped.
+    pub fn check(&self, mapping: &Mapping) -> Result {
+        let Permission { read, write } = mapping.permission;
+        let range = mapping.range;
+        let taken = self.reserved.iter().any(|taken| taken.overlaps(range));
+
+        if !(read || write) || taken || !self.aperture().contains(range) {
+            return Err(EINVAL);
+        }
+        Ok(())
+    }
+
     /// Maps memory. May sleep.
     ///
     /// # Errors
     ///
-    /// - `EINVAL` if the function may neither read nor write it, and where nothing can be mapped.
+    /// - As [`check`](Self::check).
     /// - `EEXIST` if something is mapped there.
     /// - `ENOMEM`
     pub fn map(&self, held: Arc<Held>) -> Result {
         let mapping = *held.mapping();
-        let Permission { read, write } = mapping.permission;
+        let range = mapping.range;
         let mut prot = c_int::try_from(bindings::IOMMU_CACHE)?;
-        if read {
+
+        self.check(&mapping)?;
+        if mapping.permission.read {
             prot |= c_int::try_from(bindings::IOMMU_READ)?;
         }
-        if write {
+        if mapping.permission.write {
             prot |= c_int::try_from(bindings::IOMMU_WRITE)?;
-        }
-        let range = mapping.range;
-        if !(read || write) || !self.aperture().contains(range) {
-            return Err(EINVAL);
-        }
-        if self.reserved.iter().any(|taken| taken.overlaps(range)) {
-            return Err(EINVAL);
         }
         let first = c_ulong::try_from(range.first())?;
         let size = usize::try_from(range.size())?;

@@ -14,7 +14,10 @@ use super::{
         Pinned, //
     }, //
 };
-use core::ptr::NonNull;
+use core::{
+    ops::Range,
+    ptr::NonNull, //
+};
 use kernel::{
     device::{
         self,
@@ -29,7 +32,7 @@ use kernel::{
     prelude::*,
     sync::{
         barrier::{
-            smp_mb,
+            dma_mb,
             Full, //
         },
         Arc, //
@@ -68,18 +71,27 @@ impl Pages {
         PAGE_SIZE << self.order
     }
 
-    /// Makes a mapping of all pages at `at`, readable and writable.
-    fn hold(&self, at: u64) -> Result<Held> {
-        let range = iova::Range::from_size(at, u64::try_from(self.len())?).ok_or(EINVAL)?;
-        let start = self.start.as_ptr().cast::<c_void>();
+    /// Makes a mapping of a part of the pages at `at`.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if it is empty, or not within the pages.
+    fn hold(&self, part: Range<usize>, at: u64, write: bool) -> Result<Held> {
+        let len = part.end.checked_sub(part.start).ok_or(EINVAL)?;
+        let range = iova::Range::from_size(at, u64::try_from(len)?).ok_or(EINVAL)?;
+        if part.end > self.len() {
+            return Err(EINVAL);
+        }
+        let start = self
+            .start
+            .as_ptr()
+            .wrapping_add(part.start)
+            .cast::<c_void>();
         let mapping = Mapping {
             range,
             // SAFETY: By the type invariant, the address is one of the kernel's linear mapping.
             addr: unsafe { bindings::vdpa_virt_to_phys(start) },
-            permission: Permission {
-                read: true,
-                write: true,
-            },
+            permission: Permission { read: true, write },
         };
 
         // SAFETY: `self` has a reference to the pages during this call.
@@ -136,16 +148,25 @@ impl OwnMemory {
 
     /// Allocates memory, all 0, and maps it in a domain, at `at`. May sleep.
     ///
-    /// It stays allocated until the mapping is removed.
+    /// Whoever makes the device do DMA can name these addresses, too: the device cannot write to the
+    /// first `read_only` bytes, which are whole pages, so that nobody can have it do so.
+    ///
+    /// It stays allocated until the mappings are removed.
     ///
     /// # Errors
     ///
     /// - `ENOMEM`
     /// - As [`Domain::map`].
-    pub fn mapped(domain: &Domain<'_>, at: u64, len: usize) -> Result<Self> {
+    pub fn mapped(domain: &Domain<'_>, at: u64, len: usize, read_only: usize) -> Result<Self> {
         let pages = Pages::new(len)?;
+        let border = at.checked_add(u64::try_from(read_only)?).ok_or(EINVAL)?;
+        let writable = pages.hold(read_only..pages.len(), border, true)?;
 
-        domain.map(Arc::new(pages.hold(at)?, GFP_KERNEL)?)?;
+        domain.map(Arc::new(writable, GFP_KERNEL)?)?;
+        if read_only != 0 {
+            let rest = pages.hold(0..read_only, at, false)?;
+            domain.map(Arc::new(rest, GFP_KERNEL)?)?;
+        }
         // INVARIANT: The pages are at least as long.
         Ok(Self {
             start: pages.start,
@@ -228,6 +249,6 @@ impl Memory for OwnMemory {
     }
 
     fn full_barrier(&self) {
-        smp_mb(Full);
+        dma_mb(Full);
     }
 }
