@@ -6,6 +6,7 @@
 use super::{
     control::{
         Control,
+        HardwareQueue,
         Phase, //
     },
     control_queue::ControlQueue,
@@ -13,7 +14,8 @@ use super::{
     profile::Profile,
     requester::{
         Requester,
-        MEMORY_LEN, //
+        MEMORY_LEN,
+        READ_ONLY_LEN, //
     }, //
 };
 use kernel::{
@@ -37,7 +39,8 @@ use virtio::{
         RingKind,
         Size, //
     },
-    split::SplitQueue, //
+    split::SplitQueue,
+    status::Status, //
 };
 
 impl Function<'_> {
@@ -77,7 +80,7 @@ impl Function<'_> {
             .queue(index, negotiated)
             .ok_or(EINVAL)
             .and_then(|limits| {
-                let memory = self.own_memory(control, MEMORY_LEN)?;
+                let memory = self.own_memory(control, MEMORY_LEN, READ_ONLY_LEN)?;
                 let notifier = self.shared.receivers.notifier.clone();
                 let requester = Requester::new(limits, memory, notifier)?;
 
@@ -149,6 +152,8 @@ impl Function<'_> {
             .ok_or(EINVAL)?;
         let queue = *control.queue(vq).ok_or(EINVAL)?;
         let memory = self.control_memory(control)?;
+        // Commands are judged by what the device shows, which nobody may have looked at.
+        self.read_config(control);
         let rules = Rules {
             features: control.accepted,
             pairs: profile.map.shown_pairs(),
@@ -174,8 +179,11 @@ impl Function<'_> {
             return Err(EIO);
         };
 
-        receiver.set_muted(false);
         receiver.serve(ControlQueue::new(queue, memory, requester, rules, buffer));
+        if let Some(queue) = control.queue(vq) {
+            queue.hardware = HardwareQueue::Served;
+            queue.was_live = true;
+        }
         Ok(())
     }
 
@@ -198,7 +206,7 @@ impl Function<'_> {
         vq: u16,
         ready: bool,
     ) {
-        let live = control.phase == Phase::Live;
+        let live = control.phase == Phase::Live && !control.status.contains(Status::NEEDS_RESET);
         let ready = match (live, ready) {
             (true, true) => self.serve_control(control, profile, vq).is_ok(),
             (true, false) => {
@@ -210,6 +218,9 @@ impl Function<'_> {
 
         if let Some(queue) = control.queue(vq) {
             queue.ready = ready;
+            if live && !ready {
+                queue.hardware = HardwareQueue::Disabled;
+            }
         }
     }
 }

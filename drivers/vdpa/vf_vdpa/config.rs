@@ -15,6 +15,7 @@ use super::{
 use kernel::prelude::*;
 use virtio::{
     config,
+    device_id::DeviceId,
     status::Status, //
 };
 
@@ -55,7 +56,7 @@ impl Function<'_> {
     }
 
     /// Reads the configuration into the copy, which stays as it is on an error.
-    fn read_config(&self, control: &mut Control) {
+    pub(crate) fn read_config(&self, control: &mut Control) {
         let Ok(mut fresh) = KVec::from_elem(0, control.config.len(), GFP_KERNEL) else {
             return self.shared.receivers.alarm.mark_stale();
         };
@@ -108,6 +109,11 @@ impl Function<'_> {
         let control = self.shared.control.lock();
         let span = config::clamp(offset, buf.len(), control.config.len());
 
+        // A driver only reads that of a network device (virtio 1.3, 5.1.4), but there are devices
+        // that would take another MAC address.
+        if self.shared.limits.id == DeviceId::NET {
+            return;
+        }
         if let (Phase::Stopped | Phase::Live, Some(buf)) = (control.phase, buf.get(span.copy())) {
             self.transport.write_config(offset, buf);
             self.shared.receivers.alarm.mark_stale();

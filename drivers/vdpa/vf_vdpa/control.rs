@@ -62,6 +62,8 @@ pub(crate) enum HardwareQueue {
     Disabled,
     /// It is enabled.
     Enabled,
+    /// The kernel serves it instead.
+    Served,
     /// It is enabled, although the consumer has disabled it: a function without `RING_RESET` knows
     /// no way back but a reset.
     Parked,
@@ -111,6 +113,8 @@ pub(crate) struct Control {
     /// [`DATA`]: super::space::DATA
     /// [`CONTROL`]: super::space::CONTROL
     pub(crate) asids: [u32; 2],
+    /// Not all of the memory that the consumer has mapped for data queues is there for them.
+    pub(crate) incomplete: bool,
     /// The hardware's control queue, while the function has been started and the consumer's is not
     /// enabled.
     pub(crate) requester: Option<Requester>,
@@ -135,6 +139,7 @@ impl Control {
             accepted: Features::EMPTY,
             kernel_consumer: false,
             asids: [0; 2],
+            incomplete: false,
             requester: None,
             queues: KVec::from_elem(VirtQueue::INITIAL, usize::from(queues), GFP_KERNEL)?,
             config: KVec::from_elem(0, config_len, GFP_KERNEL)?,

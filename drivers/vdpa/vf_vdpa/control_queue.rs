@@ -39,6 +39,9 @@ use virtio::{
 /// byte that says so.
 const ERRORS: usize = 9;
 
+/// Most descriptors of a command. Linux uses five.
+const MAX_DESCRIPTORS: u32 = 64;
+
 /// What became of a look at the queue.
 #[derive(Default)]
 pub(crate) struct Outcome {
@@ -115,10 +118,11 @@ impl ControlQueue {
         let memory = &*self.memory;
         let mut outcome = Outcome::default();
 
-        let Some(mut chain) = self.queue.pop(memory)? else {
+        let Some(chain) = self.queue.pop(memory)? else {
             outcome.more = self.queue.enable_notifications(memory)?;
             return Ok(outcome);
         };
+        let mut chain = chain.at_most(MAX_DESCRIPTORS);
         let len = chain.read(memory, &mut self.command)?;
         let bytes = self.command.get(..len).unwrap_or_default();
         let mut answer = [0; MAX_ANSWER];

@@ -135,8 +135,15 @@ impl Operations for VfDevice {
 
     fn get_vq_irq(cx: Cx<'_, '_>, vq: u16) -> Result<u32> {
         let function = cx.parent();
-        let status = function.shared.control.lock().status;
+        let (status, accepted) = {
+            let control = function.shared.control.lock();
+            (control.status, control.accepted)
+        };
 
+        // What the kernel serves gives no interrupt.
+        if function.control_vq(cx.data(), accepted) == Some(vq) {
+            return Err(EINVAL);
+        }
         // vhost-vdpa asks whenever DRIVER_OK is requested, and undoes what it does with the answer
         // only if DRIVER_OK shows when it is to go: no answer, then, if it was not honoured.
         if !status.contains(Status::DRIVER_OK) {

@@ -60,7 +60,7 @@ pub(crate) struct Shared {
     pub(crate) receivers: Arc<Receivers>,
     /// Protects the registers, but for doorbells, and the software copy of what the consumer wants.
     ///
-    /// No other lock is taken under it but those of the PCI core's configuration accesses.
+    /// What is taken under it stands in `Documentation/operations.md`.
     #[pin]
     pub(crate) control: Mutex<Control>,
 }

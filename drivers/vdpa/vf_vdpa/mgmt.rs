@@ -20,10 +20,7 @@ use vdpa::mgmt::{
     Description,
     Operations, //
 };
-use virtio::{
-    net::Overlay,
-    status::Status, //
-};
+use virtio::net::Overlay;
 
 /// What `vdpa dev add` may be told.
 const ATTRIBUTES: &[Attribute] = &[
@@ -97,10 +94,11 @@ impl Operations for VfVdpa {
         let mut control = function.shared.control.lock();
         let profile = control.profile.ok_or(ENODEV)?;
         let requested = attributes.mac().ok_or(EOPNOTSUPP)?;
-        let mac = check_mac(function.pdev.as_ref(), profile.features, requested)?;
+        let id = function.shared.limits.id;
+        let mac = check_mac(function.pdev.as_ref(), id, profile.features, requested)?;
 
-        // It is programmed when the device starts, and a driver reads it before that.
-        if control.status.contains(Status::DRIVER_OK) {
+        // What is negotiated depends on it, and a driver reads it early.
+        if !control.status.is_reset() {
             dev_err!(function.pdev, "mac refused: the device is in use\n");
             return Err(EBUSY);
         }

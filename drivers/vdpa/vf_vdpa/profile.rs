@@ -96,7 +96,7 @@ impl Profile {
 
         let serves_control = policy::serves_control(offered, limits.id);
         if let Some(requested) = attributes.mac() {
-            overlay.mac = Some(check_mac(dev, offered, requested)?);
+            overlay.mac = Some(check_mac(dev, limits.id, offered, requested)?);
         }
 
         Ok(Self {
@@ -120,6 +120,7 @@ impl Profile {
 /// - `EOPNOTSUPP` if the device cannot be given one, or the consumer could give it another.
 pub(crate) fn check_mac(
     dev: &device::Device,
+    id: DeviceId,
     features: Features,
     requested: [u8; 6],
 ) -> Result<[u8; 6]> {
@@ -128,15 +129,19 @@ pub(crate) fn check_mac(
         .union(features::net::CTRL_MAC_ADDR);
     let missing = needed.difference(features);
 
+    if id != DeviceId::NET {
+        dev_err!(dev, "mac refused: is for network devices only\n");
+        return Err(EOPNOTSUPP);
+    }
     if !missing.is_empty() {
         dev_err!(
             dev,
             "mac refused: the device does not offer {}\n",
-            Text(missing.names(DeviceId::NET))
+            Text(missing.names(id))
         );
         return Err(EOPNOTSUPP);
     }
-    if !policy::serves_control(features, DeviceId::NET) {
+    if !policy::serves_control(features, id) {
         dev_err!(dev, "mac refused: not with packed rings\n");
         return Err(EOPNOTSUPP);
     }

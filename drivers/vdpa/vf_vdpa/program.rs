@@ -51,10 +51,15 @@ impl Function<'_> {
     }
 
     /// Returns the limits of a virtqueue if they, and its index in the function, are the same
-    /// whatever the consumer accepts of what is offered.
+    /// whatever the consumer accepts of what is offered, and the kernel never serves it.
     pub(crate) fn fixed_limits(&self, profile: &Profile, vq: u16) -> Option<QueueLimits> {
         let all = self.queue_limits(profile, profile.features, vq)?;
         let some = profile.features.difference(MULTIQUEUE);
+        let served = [profile.features, some].map(|accepted| self.control_vq(profile, accepted));
+
+        if served.contains(&Some(vq)) {
+            return None;
+        }
 
         match self.queue_limits(profile, some, vq) {
             Some(other) if other.doorbell != all.doorbell => None,
@@ -114,10 +119,7 @@ impl Function<'_> {
         let control = &mut *control;
         let live = control.phase == Phase::Live;
 
-        let Some(queue) = control.queue(vq) else {
-            return;
-        };
-        if queue.ready == ready {
+        if control.queue(vq).is_none_or(|queue| queue.ready == ready) {
             return;
         }
         if self.control_vq(profile, control.accepted) == Some(vq) {

@@ -125,9 +125,15 @@ impl Queue {
     /// Has the queue served by the kernel no more, and waits for the command that is being served.
     /// Sleeps.
     pub(crate) fn end_serving(&self) -> Option<Requester> {
+        self.pause_serving();
+        self.work.data().finish()
+    }
+
+    /// Serves nothing any more, and waits for the command that is being served, which is given up.
+    /// Sleeps.
+    pub(crate) fn pause_serving(&self) {
         self.hurry();
         self.work.cancel();
-        self.work.data().finish()
     }
 
     /// Makes the command that is being served come to an end soon; no other will be.

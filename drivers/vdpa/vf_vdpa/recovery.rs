@@ -34,6 +34,8 @@ impl Function<'_> {
 
         self.close_gates();
         self.end_serving(control);
+        // What it had to say was of the time before.
+        self.shared.receivers.alarm.take_broken();
         control.forget();
         let result = match control.phase {
             Phase::Gone => Err(ENODEV),
@@ -116,6 +118,10 @@ impl Function<'_> {
     /// wait for an answer.
     pub(crate) fn sever(&self) {
         self.close_gates();
+        // What is being served may read what the consumer frees once it is told.
+        for queue in &self.shared.receivers.queues {
+            queue.pause_serving();
+        }
         break_virtqueues(self.pdev.as_ref());
     }
 
@@ -193,6 +199,7 @@ impl Function<'_> {
             } else if self.let_run(control).is_ok() {
                 if control.status.is_reset() {
                     control.phase = Phase::Stopped;
+                    self.unconfine(control);
                 } else {
                     dev_warn!(
                         self.pdev,

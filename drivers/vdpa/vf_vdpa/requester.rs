@@ -48,6 +48,9 @@ const LONGEST_WAIT: Delta = Delta::from_millis(1);
 /// The bytes of memory that a requester needs.
 pub(crate) const MEMORY_LEN: usize = request::MEMORY_LEN;
 
+/// The bytes of them, at the start, that the device has no reason to write.
+pub(crate) const READ_ONLY_LEN: usize = request::READ_ONLY_LEN;
+
 /// Sends commands to the device, one at a time.
 pub(crate) struct Requester {
     requests: Requests,
@@ -110,6 +113,9 @@ impl Requester {
 
         if self.abandoned {
             self.wait(&mut answer, stop, &deadline)?;
+        }
+        if stop.load(Acquire) {
+            return Err(ECANCELED);
         }
         self.requests
             .submit(&self.memory, command, reply.len().saturating_add(1))

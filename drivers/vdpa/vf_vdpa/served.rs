@@ -21,6 +21,10 @@ use kernel::{
         },
         Arc,
         Mutex, //
+    },
+    time::{
+        delay::fsleep,
+        Delta, //
     }, //
 };
 use vdpa::{
@@ -28,6 +32,9 @@ use vdpa::{
     work::Run,
     Text, //
 };
+
+/// How long nothing is served after a command that was refused.
+const REFUSAL_PAUSE: Delta = Delta::from_millis(1);
 
 /// What the work item of a virtqueue works on.
 #[pin_data]
@@ -88,6 +95,8 @@ impl Run for Served {
                 if let Some(refusal) = outcome.refusal {
                     self.alarm
                         .complain(fmt!("control command refused: {}", Text(refusal)));
+                    // Others are slowed down by the device. Nobody is charged for this work.
+                    fsleep(REFUSAL_PAUSE);
                 }
                 if outcome.reconfigured {
                     self.alarm.mark_stale();
@@ -99,6 +108,8 @@ impl Run for Served {
             }
             Err(broken) => {
                 drop(guard);
+                // It is not touched any more.
+                self.hurry();
                 match broken {
                     // It is being stopped.
                     Broken::Device(ECANCELED) => return false,

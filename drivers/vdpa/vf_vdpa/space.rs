@@ -123,12 +123,17 @@ impl Function<'_> {
         let space = self.space()?;
 
         // As early as this, so that whoever wants it is told of an error.
-        space.domain.attach().inspect_err(|error| {
-            self.complain(fmt!(
-                "cannot have a domain of its own (error {}), is it alone in its IOMMU group?",
+        space.domain.attach().inspect_err(|error| match *error {
+            EINVAL => self.complain(fmt!(
+                "cannot have a domain of its own, as it is not alone in its IOMMU group"
+            )),
+            _ => self.complain(fmt!(
+                "cannot have a domain of its own (error {})",
                 error.to_errno()
-            ));
+            )),
         })?;
+        // Here already, for an address space that may be that of the data queues later.
+        space.domain.check(pinned.mapping())?;
         let held = memory.map(pinned)?;
         if is_data {
             space
@@ -180,43 +185,50 @@ impl Function<'_> {
     /// - `EBUSY` if the function has been started.
     /// - As [`Domain::map`]: the data queues reach nothing then.
     pub(crate) fn set_group_asid(&self, group: u32, asid: u32) -> Result {
-        let mut control = self.shared.control.lock();
-        let control = &mut *control;
-
         self.memory.space(asid)?;
-        if control.status.contains(Status::DRIVER_OK) {
-            return Err(EBUSY);
-        }
-        let [data, other] = &mut control.asids;
-        match group {
-            DATA if *data == asid => Ok(()),
-            DATA => {
-                *data = asid;
-                self.fill_domain(asid)
+        let old = {
+            let mut control = self.shared.control.lock();
+
+            if control.status.contains(Status::DRIVER_OK) {
+                return Err(EBUSY);
             }
-            CONTROL => {
-                *other = asid;
-                Ok(())
+            let [data, other] = &mut control.asids;
+            match group {
+                DATA => *data,
+                CONTROL => {
+                    *other = asid;
+                    return Ok(());
+                }
+                _ => return Err(EINVAL),
             }
-            _ => Err(EINVAL),
+        };
+        if old == asid {
+            return Ok(());
         }
+        // Without the lock, as there may be much to map. The consumer does one thing at a time.
+        if let Err(error) = self.fill_domain(asid) {
+            let restored = self.fill_domain(old).is_ok();
+            self.shared.control.lock().incomplete = !restored;
+            return Err(error);
+        }
+        let mut control = self.shared.control.lock();
+        let [data, _] = &mut control.asids;
+        *data = asid;
+        control.incomplete = false;
+        Ok(())
     }
 
     /// Has both groups in address space 0 again, as it is after a reset.
     pub(crate) fn reset_groups(&self, control: &mut Control) {
         let [data, _] = core::mem::take(&mut control.asids);
 
-        if data != 0 {
-            if let Err(error) = self.fill_domain(0) {
-                self.complain(fmt!(
-                    "memory is not mapped any more (error {})",
-                    error.to_errno()
-                ));
-            }
+        if data != 0 || control.incomplete {
+            control.incomplete = self.fill_domain(0).is_err();
         }
     }
 
-    /// Lets the function reach the memory of address space `asid` instead of another.
+    /// Lets the function reach the memory of address space `asid` instead of another; none on an
+    /// error.
     fn fill_domain(&self, asid: u32) -> Result {
         let memory = self.memory.space(asid)?;
         let Ok(space) = &self.space else {
@@ -254,15 +266,22 @@ impl Function<'_> {
         }
     }
 
-    /// Allocates memory that the function reaches, once it is confined, for the driver.
+    /// Allocates memory that the function reaches, once it is confined, for the driver. The function
+    /// has no reason to write to the first `read_only` bytes, and cannot if a process has its data
+    /// queues.
     ///
     /// It must not be dropped before the function has been reset.
-    pub(crate) fn own_memory(&self, control: &Control, len: usize) -> Result<OwnMemory> {
+    pub(crate) fn own_memory(
+        &self,
+        control: &Control,
+        len: usize,
+        read_only: usize,
+    ) -> Result<OwnMemory> {
         if control.kernel_consumer {
             return OwnMemory::coherent(self.pdev.as_ref(), len);
         }
         let space = self.space()?;
-        OwnMemory::mapped(&space.domain, space.split.own.first(), len)
+        OwnMemory::mapped(&space.domain, space.split.own.first(), len, read_only)
     }
 
     /// Returns the addresses that a process may map.
@@ -284,16 +303,22 @@ impl Function<'_> {
             }
             return Ok(());
         }
+        if control.incomplete {
+            self.complain(fmt!("its consumer's memory could not be mapped again"));
+            return Err(ENOMEM);
+        }
         self.space()?.domain.attach()
     }
 
     /// Takes the driver's own memory from the function, which has been reset, and gives the function
-    /// back to the DMA API if nobody wants mappings to stay. One that does not stop stays confined.
+    /// back to the DMA API if nobody wants mappings to stay. One of which it is not certain that it
+    /// has stopped stays confined.
     pub(crate) fn unconfine(&self, control: &Control) {
         self.memory.kernel.distrust();
         if let Ok(space) = &self.space {
             space.domain.unmap(space.split.own);
-            if space.domain.is_empty() && control.phase != Phase::CutOff {
+            let stopped = matches!(control.phase, Phase::Stopped | Phase::Lost);
+            if stopped && space.domain.is_empty() {
                 space.domain.detach();
             }
         }
