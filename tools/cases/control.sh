@@ -78,7 +78,7 @@ case_mac_is_changed() {
 	two_containers
 	eq "$(mac_of left "$LEFT_DEV")" "$MAC" "the interface has it"
 	reaches
-	ip netns del left
+	run_ok ip netns del left
 	run_ok vdpa dev del a
 	run_ok vdpa_add "$A" a
 	eq "$(config a mac)" "$given" "the function's own is back with a new device"
@@ -109,5 +109,6 @@ case_abuse() {
 # limit: 120
 case_address_space_of_its_own() {
 	vhost_pair 0
+	eq "$(info "$NODE_A" 'doorbells[2]')" false "nobody but the driver has its doorbell"
 	client isolation "$NODE_A" --peer "$NODE_B"
 }

@@ -62,7 +62,7 @@ case_shared_group_serves_no_process() {
 	wait_for "$SOON" vhost_node grouped
 	run_fails "" "$CLIENT" hold --live "$(vhost_node grouped)"
 	if [ "$DRIVER" = vf_vdpa ]; then
-		match "$(dmesg | grep "$function" | tail -n 2)" "*is it alone in its IOMMU group?*" "the log says why"
+		match "$(dmesg | grep "$function" | tail -n 2)" "*not alone in its IOMMU group*" "the log says why"
 	fi
 	bus virtio grouped
 	run_ok wait_for "$SOON" netdev "$function"

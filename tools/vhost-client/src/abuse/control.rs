@@ -4,7 +4,7 @@
 
 use anyhow::{Context, Result, ensure};
 
-use super::{LEAST, NET, claimed, works_again};
+use super::{LEAST, NET, claimed, works, works_again};
 use crate::command::Proof;
 use crate::device::{Device, feature, status};
 use crate::ktap::Report;
@@ -39,7 +39,12 @@ pub fn run(report: &mut Report, proof: &Proof) -> Result<()> {
     let port = Port::start(device, SETUP)?;
     let device = commands(report, port)?;
     let device = broken(report, device)?;
-    report.step("the device works afterwards", works_again(device, proof));
+    // Closed before anybody has looked what became of it.
+    let port = Port::start(device, SETUP)?;
+    break_ring(&port, &[], 999, 1)?;
+    wait::any(&[&port.config_call], wait::PATIENCE)?;
+    drop(port);
+    report.step("the next owner knows nothing of it", works(proof));
     Ok(())
 }
 
@@ -175,21 +180,7 @@ fn broken(report: &mut Report, mut device: Device) -> Result<Device> {
     ];
     for (what, descriptors, head, index) in cases {
         let port = Port::start(device, SETUP)?;
-        let control = port.control.as_ref().context("no control queue")?;
-        let areas = control.ring.areas();
-        let memory = &port.device.memory;
-        for (number, (address, length, flags, next)) in descriptors.iter().enumerate() {
-            let mut bytes = Vec::new();
-            bytes.extend(address.to_le_bytes());
-            bytes.extend(length.to_le_bytes());
-            bytes.extend(flags.to_le_bytes());
-            bytes.extend(next.to_le_bytes());
-            memory.write(areas.descriptors + 16 * u64::try_from(number)?, &bytes)?;
-        }
-        while port.config_call.read().is_ok() {}
-        memory.store16(areas.driver + 4, head)?;
-        memory.store16(areas.driver + 2, index)?;
-        control.ring_doorbell()?;
+        break_ring(&port, descriptors, head, index)?;
         let seen: Result<()> = (|| {
             ensure!(
                 wait::any(&[&port.config_call], wait::PATIENCE)?,
@@ -203,6 +194,25 @@ fn broken(report: &mut Report, mut device: Device) -> Result<Device> {
         device = port.stop()?;
     }
     Ok(device)
+}
+
+/// Puts a chain into the control queue, and rings its doorbell.
+fn break_ring(port: &Port, descriptors: &[Descriptor], head: u16, index: u16) -> Result<()> {
+    let control = port.control.as_ref().context("no control queue")?;
+    let areas = control.ring.areas();
+    let memory = &port.device.memory;
+    for (number, (address, length, flags, next)) in descriptors.iter().enumerate() {
+        let mut bytes = Vec::new();
+        bytes.extend(address.to_le_bytes());
+        bytes.extend(length.to_le_bytes());
+        bytes.extend(flags.to_le_bytes());
+        bytes.extend(next.to_le_bytes());
+        memory.write(areas.descriptors + 16 * u64::try_from(number)?, &bytes)?;
+    }
+    while port.config_call.read().is_ok() {}
+    memory.store16(areas.driver + 4, head)?;
+    memory.store16(areas.driver + 2, index)?;
+    control.ring_doorbell()
 }
 
 /// The control queue in an address space of its own.
