@@ -16,6 +16,9 @@ use crate::machine::{Machine, Wanted};
 use crate::report::{Record, Report};
 use crate::run::Runner;
 
+/// Characters of a failure that the table shows.
+const LONGEST: usize = 160;
+
 /// The drivers, ours first.
 const DRIVERS: [&str; 2] = ["vf_vdpa", "vp_vdpa"];
 
@@ -141,10 +144,10 @@ fn plain(line: &str) -> String {
         rest = behind;
     }
     text.push_str(rest);
-    text.replace('|', "\\|")
-        .split_whitespace()
-        .collect::<Vec<_>>()
-        .join(" ")
+    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let short: String = text.chars().take(LONGEST).collect();
+    let more = if short.len() < text.len() { " …" } else { "" };
+    format!("{short}{more}").replace('|', "\\|")
 }
 
 #[cfg(test)]
@@ -176,5 +179,6 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("| a/c | no mq | not run |  |"), "{text}");
+        assert_eq!(plain(&"x".repeat(200)), format!("{} …", "x".repeat(160)));
     }
 }
