@@ -28,6 +28,7 @@ mod operations;
 pub mod own_memory;
 pub mod pages;
 pub mod pci;
+mod registers;
 pub mod software;
 pub mod stats;
 mod text;

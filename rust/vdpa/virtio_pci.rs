@@ -9,26 +9,22 @@
 
 use super::{
     notifier::Notifier,
-    pci::NUM_BARS, //
+    pci::NUM_BARS,
+    registers::Registers, //
 };
 use kernel::{
     device::Bound,
-    io::{
-        poll::read_poll_timeout,
-        Io, //
-    },
+    io::poll::read_poll_timeout,
     pci::{
         self,
         Bar, //
     },
     prelude::*,
+    sync::Arc,
     time::Delta, //
 };
 use virtio::{
-    capability::{
-        Layout,
-        Window, //
-    },
+    capability::Layout,
     features::Features,
     notify,
     queue::{
@@ -76,9 +72,43 @@ const RESET_POLL: Delta = Delta::from_millis(1);
 pub struct Selector(());
 
 /// The registers of a function.
-pub struct Transport<'bound> {
-    bars: [Option<Bar<'bound>>; NUM_BARS],
+pub struct Transport {
+    common: Registers,
+    device: Option<Registers>,
+    notifier: Arc<Notifier>,
     layout: Layout,
+}
+
+/// The BARs of a function, which nobody else may have.
+pub struct Claim<'bound>(#[expect(dead_code)] [Option<Bar<'bound>>; NUM_BARS]);
+
+impl<'bound> Claim<'bound> {
+    /// Claims the BARs that `layout` needs.
+    ///
+    /// # Errors
+    ///
+    /// - `EBUSY` if the regions of a BAR are taken.
+    /// - `ENOMEM`
+    pub fn new(
+        pdev: &'bound pci::Device<Bound>,
+        layout: &Layout,
+        name: &'static CStr,
+    ) -> Result<Self> {
+        let mut bars = [const { None }; NUM_BARS];
+        let windows = [
+            Some(layout.common()),
+            Some(layout.notify().window()),
+            layout.device(),
+        ];
+
+        for window in windows.into_iter().flatten() {
+            let slot = bars.get_mut(usize::from(window.bar())).ok_or(EINVAL)?;
+            if slot.is_none() {
+                *slot = Some(pdev.iomap_region(u32::from(window.bar()), name)?);
+            }
+        }
+        Ok(Self(bars))
+    }
 }
 
 /// A doorbell: what has to be written where to notify a device of available buffers.
@@ -99,33 +129,26 @@ pub struct QueueLimits {
     pub doorbell: Doorbell,
 }
 
-impl<'bound> Transport<'bound> {
-    /// Maps the BARs that `layout` needs.
+impl Transport {
+    /// Maps the windows of a function.
     ///
     /// # Errors
     ///
-    /// - `EBUSY` if the regions of a BAR are taken.
-    /// - `ENOMEM`
-    pub fn new(
-        pdev: &'bound pci::Device<Bound>,
-        layout: Layout,
-        name: &'static CStr,
-    ) -> Result<(Self, Selector)> {
-        let mut bars = [const { None }; NUM_BARS];
-        // Doorbells are mapped by themselves, but nobody else may have them.
-        let windows = [
-            Some(layout.common()),
-            Some(layout.notify().window()),
-            layout.device(),
-        ];
+    /// `ENOMEM`
+    pub fn new(pdev: &pci::Device<Bound>, layout: Layout) -> Result<(Self, Selector)> {
+        let device = layout
+            .device()
+            .map(|window| Registers::new(pdev, window))
+            .transpose()?;
+        let notifier = Notifier::new(pdev, layout.notify().window())?;
+        let transport = Self {
+            common: Registers::new(pdev, layout.common())?,
+            device,
+            notifier: Arc::new(notifier, GFP_KERNEL)?,
+            layout,
+        };
 
-        for window in windows.into_iter().flatten() {
-            let slot = bars.get_mut(usize::from(window.bar())).ok_or(EINVAL)?;
-            if slot.is_none() {
-                *slot = Some(pdev.iomap_region(u32::from(window.bar()), name)?);
-            }
-        }
-        Ok((Self { bars, layout }, Selector(())))
+        Ok((transport, Selector(())))
     }
 
     /// Returns the windows of the function.
@@ -133,69 +156,27 @@ impl<'bound> Transport<'bound> {
         &self.layout
     }
 
-    /// Returns the mapping of a window and the offset in its BAR.
-    fn locate(&self, window: &Window, offset: u32) -> Option<(&Bar<'bound>, usize)> {
-        let bar = self.bars.get(usize::from(window.bar()))?.as_ref()?;
-        let at = window.offset().checked_add(offset)?;
-
-        Some((bar, usize::try_from(at).ok()?))
-    }
-
-    // A register that cannot be read is all ones, as it is when the function is gone. That cannot
-    // happen otherwise: `Layout` has checked the length and the alignment of the window.
-
-    fn read8(&self, offset: u32) -> u8 {
-        self.locate(self.layout.common(), offset)
-            .and_then(|(bar, at)| bar.try_read8(at).ok())
-            .unwrap_or(u8::MAX)
-    }
-
-    fn read16(&self, offset: u32) -> u16 {
-        self.locate(self.layout.common(), offset)
-            .and_then(|(bar, at)| bar.try_read16(at).ok())
-            .unwrap_or(u16::MAX)
-    }
-
-    fn read32(&self, offset: u32) -> u32 {
-        self.locate(self.layout.common(), offset)
-            .and_then(|(bar, at)| bar.try_read32(at).ok())
-            .unwrap_or(u32::MAX)
-    }
-
-    fn write8(&self, offset: u32, value: u8) {
-        if let Some((bar, at)) = self.locate(self.layout.common(), offset) {
-            let _ = bar.try_write8(value, at);
-        }
-    }
-
-    fn write16(&self, offset: u32, value: u16) {
-        if let Some((bar, at)) = self.locate(self.layout.common(), offset) {
-            let _ = bar.try_write16(value, at);
-        }
-    }
-
-    fn write32(&self, offset: u32, value: u32) {
-        if let Some((bar, at)) = self.locate(self.layout.common(), offset) {
-            let _ = bar.try_write32(value, at);
-        }
+    /// Returns the doorbells.
+    pub fn notifier(&self) -> &Arc<Notifier> {
+        &self.notifier
     }
 
     /// Writes a 64-bit field as two 32-bit accesses, as section 4.1.3.1 demands.
     fn write64(&self, offset: u32, value: u64) {
         let [b0, b1, b2, b3, b4, b5, b6, b7] = value.to_le_bytes();
 
-        self.write32(offset, u32::from_le_bytes([b0, b1, b2, b3]));
-        self.write32(offset.wrapping_add(4), u32::from_le_bytes([b4, b5, b6, b7]));
+        self.common.write32(offset, u32::from_le_bytes([b0, b1, b2, b3]));
+        self.common.write32(offset.wrapping_add(4), u32::from_le_bytes([b4, b5, b6, b7]));
     }
 
     /// Returns the device status.
     pub fn status(&self) -> Status {
-        Status::from_bits(self.read8(reg::DEVICE_STATUS))
+        Status::from_bits(self.common.read8(reg::DEVICE_STATUS))
     }
 
     /// Sets the device status.
     pub fn set_status(&self, status: Status) {
-        self.write8(reg::DEVICE_STATUS, status.bits());
+        self.common.write8(reg::DEVICE_STATUS, status.bits());
     }
 
     /// Resets the device and waits until it says that it did. May sleep.
@@ -218,20 +199,20 @@ impl<'bound> Transport<'bound> {
 
     /// Returns the number that changes with the device configuration.
     pub fn config_generation(&self) -> u8 {
-        self.read8(reg::CONFIG_GENERATION)
+        self.common.read8(reg::CONFIG_GENERATION)
     }
 
     /// Returns the number of virtqueues.
     pub fn num_queues(&self) -> u16 {
-        self.read16(reg::NUM_QUEUES)
+        self.common.read16(reg::NUM_QUEUES)
     }
 
     /// Returns the features that the device offers, the first 64 of them.
     pub fn device_features(&self, _: &mut Selector) -> Features {
-        self.write32(reg::DEVICE_FEATURE_SELECT, 0);
-        let low = self.read32(reg::DEVICE_FEATURE);
-        self.write32(reg::DEVICE_FEATURE_SELECT, 1);
-        let high = self.read32(reg::DEVICE_FEATURE);
+        self.common.write32(reg::DEVICE_FEATURE_SELECT, 0);
+        let low = self.common.read32(reg::DEVICE_FEATURE);
+        self.common.write32(reg::DEVICE_FEATURE_SELECT, 1);
+        let high = self.common.read32(reg::DEVICE_FEATURE);
 
         Features::from_bits(u64::from(high) << 32 | u64::from(low))
     }
@@ -240,10 +221,10 @@ impl<'bound> Transport<'bound> {
     pub fn set_driver_features(&self, _: &mut Selector, features: Features) {
         let [b0, b1, b2, b3, b4, b5, b6, b7] = features.bits().to_le_bytes();
 
-        self.write32(reg::DRIVER_FEATURE_SELECT, 0);
-        self.write32(reg::DRIVER_FEATURE, u32::from_le_bytes([b0, b1, b2, b3]));
-        self.write32(reg::DRIVER_FEATURE_SELECT, 1);
-        self.write32(reg::DRIVER_FEATURE, u32::from_le_bytes([b4, b5, b6, b7]));
+        self.common.write32(reg::DRIVER_FEATURE_SELECT, 0);
+        self.common.write32(reg::DRIVER_FEATURE, u32::from_le_bytes([b0, b1, b2, b3]));
+        self.common.write32(reg::DRIVER_FEATURE_SELECT, 1);
+        self.common.write32(reg::DRIVER_FEATURE, u32::from_le_bytes([b4, b5, b6, b7]));
     }
 
     /// Sets the MSI-X vector of configuration changes.
@@ -252,16 +233,16 @@ impl<'bound> Transport<'bound> {
     ///
     /// `ENOSPC` if the device has no resources for it.
     pub fn set_config_vector(&self, vector: u16) -> Result {
-        self.write16(reg::CONFIG_MSIX_VECTOR, vector);
-        if self.read16(reg::CONFIG_MSIX_VECTOR) != vector {
+        self.common.write16(reg::CONFIG_MSIX_VECTOR, vector);
+        if self.common.read16(reg::CONFIG_MSIX_VECTOR) != vector {
             return Err(ENOSPC);
         }
         Ok(())
     }
 
     /// Selects a virtqueue.
-    pub fn queue<'t>(&'t self, _: &'t mut Selector, index: u16) -> SelectedQueue<'t, 'bound> {
-        self.write16(reg::QUEUE_SELECT, index);
+    pub fn queue<'t>(&'t self, _: &'t mut Selector, index: u16) -> SelectedQueue<'t> {
+        self.common.write16(reg::QUEUE_SELECT, index);
         SelectedQueue {
             transport: self,
             index,
@@ -271,11 +252,6 @@ impl<'bound> Transport<'bound> {
     /// Returns whether virtqueues have `queue_reset`, should the feature be negotiated.
     pub fn has_queue_reset(&self) -> bool {
         self.layout.common().length() >= reg::LEN_WITH_RESET
-    }
-
-    /// Maps the doorbells.
-    pub fn notifier(&self, pdev: &'bound pci::Device<Bound>) -> Result<Notifier> {
-        Notifier::new(pdev, self.layout.notify().window())
     }
 
     /// Returns the length of the device-specific configuration in bytes.
@@ -289,27 +265,26 @@ impl<'bound> Transport<'bound> {
     /// Reads the device-specific configuration from its start; what lies beyond its end is left
     /// alone.
     pub fn read_config(&self, buf: &mut [u8]) {
-        let Some(window) = self.layout.device() else {
+        let (Some(window), Some(device)) = (self.layout.device(), &self.device) else {
             return;
         };
 
         for (offset, byte) in (0..window.length()).zip(buf) {
-            if let Some((bar, at)) = self.locate(window, offset) {
-                *byte = bar.try_read8(at).unwrap_or(u8::MAX);
-            }
+            *byte = device.read8(offset);
         }
     }
 
     /// Writes to the device-specific configuration; what lies beyond its end is dropped.
     pub fn write_config(&self, offset: usize, buf: &[u8]) {
-        let (Some(window), Ok(start)) = (self.layout.device(), u32::try_from(offset)) else {
+        let (Some(window), Some(device)) = (self.layout.device(), &self.device) else {
+            return;
+        };
+        let Ok(start) = u32::try_from(offset) else {
             return;
         };
 
         for (offset, byte) in (start..window.length()).zip(buf) {
-            if let Some((bar, at)) = self.locate(window, offset) {
-                let _ = bar.try_write8(*byte, at);
-            }
+            device.write8(offset, *byte);
         }
     }
 }
@@ -329,12 +304,12 @@ fn poll<T>(read: impl Fn() -> T, done: impl Fn(&T) -> bool) -> Result<T> {
 }
 
 /// The registers of one virtqueue.
-pub struct SelectedQueue<'t, 'bound> {
-    transport: &'t Transport<'bound>,
+pub struct SelectedQueue<'t> {
+    transport: &'t Transport,
     index: u16,
 }
 
-impl SelectedQueue<'_, '_> {
+impl SelectedQueue<'_> {
     /// Returns what does not change, [`None`] if there is no such virtqueue. To be called before the
     /// size is set, for the register holds the maximum only until then.
     ///
@@ -342,11 +317,11 @@ impl SelectedQueue<'_, '_> {
     ///
     /// If the doorbell is not within the notification window.
     pub fn limits(&self) -> Result<Option<QueueLimits>, notify::NotifyError> {
-        let max_size = self.transport.read16(reg::QUEUE_SIZE);
+        let max_size = self.transport.common.read16(reg::QUEUE_SIZE);
         if max_size == 0 {
             return Ok(None);
         }
-        let notify_off = self.transport.read16(reg::QUEUE_NOTIFY_OFF);
+        let notify_off = self.transport.common.read16(reg::QUEUE_NOTIFY_OFF);
         let offset = notify::doorbell(self.transport.layout.notify(), notify_off)?;
 
         Ok(Some(QueueLimits {
@@ -367,19 +342,19 @@ impl SelectedQueue<'_, '_> {
     pub fn enable(&self, size: Size, addresses: &Addresses, vector: u16) -> Result {
         let transport = self.transport;
 
-        transport.write16(reg::QUEUE_SIZE, size.get());
-        if transport.read16(reg::QUEUE_SIZE) != size.get() {
+        transport.common.write16(reg::QUEUE_SIZE, size.get());
+        if transport.common.read16(reg::QUEUE_SIZE) != size.get() {
             return Err(EIO);
         }
         transport.write64(reg::QUEUE_DESC, addresses.desc);
         transport.write64(reg::QUEUE_DRIVER, addresses.driver);
         transport.write64(reg::QUEUE_DEVICE, addresses.device);
-        transport.write16(reg::QUEUE_MSIX_VECTOR, vector);
-        if transport.read16(reg::QUEUE_MSIX_VECTOR) != vector {
+        transport.common.write16(reg::QUEUE_MSIX_VECTOR, vector);
+        if transport.common.read16(reg::QUEUE_MSIX_VECTOR) != vector {
             return Err(ENOSPC);
         }
-        transport.write16(reg::QUEUE_ENABLE, 1);
-        if transport.read16(reg::QUEUE_ENABLE) != 1 {
+        transport.common.write16(reg::QUEUE_ENABLE, 1);
+        if transport.common.read16(reg::QUEUE_ENABLE) != 1 {
             return Err(EIO);
         }
         Ok(())
@@ -396,12 +371,12 @@ impl SelectedQueue<'_, '_> {
     pub fn reset(&self) -> Result {
         let transport = self.transport;
 
-        transport.write16(reg::QUEUE_RESET, 1);
+        transport.common.write16(reg::QUEUE_RESET, 1);
         let (reset, _) = poll(
             || {
                 (
-                    transport.read16(reg::QUEUE_RESET),
-                    transport.read16(reg::QUEUE_ENABLE),
+                    transport.common.read16(reg::QUEUE_RESET),
+                    transport.common.read16(reg::QUEUE_ENABLE),
                 )
             },
             |(reset, enable)| *reset == u16::MAX || (*reset == 0 && *enable == 0),

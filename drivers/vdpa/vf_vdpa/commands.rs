@@ -81,10 +81,10 @@ impl Function<'_> {
             .ok_or(EINVAL)
             .and_then(|limits| {
                 let memory = self.own_memory(control, MEMORY_LEN, READ_ONLY_LEN)?;
-                let notifier = self.shared.receivers.notifier.clone();
+                let notifier = self.shared.transport.notifier().clone();
                 let requester = Requester::new(limits, memory, notifier)?;
 
-                self.transport.queue(&mut control.selector, index).enable(
+                self.shared.transport.queue(&mut control.selector, index).enable(
                     requester.size(),
                     &requester.addresses(),
                     NO_VECTOR,

@@ -36,7 +36,7 @@ impl Function<'_> {
         if !self.shared.receivers.alarm.take_stale() {
             return;
         }
-        let status = self.transport.status();
+        let status = self.shared.transport.status();
         if status.is_gone() {
             self.complain(fmt!("cannot be reached"));
             return self.cut_off(control);
@@ -62,9 +62,9 @@ impl Function<'_> {
         };
         let settled = config::read_stable(
             ATTEMPTS,
-            || Ok::<_, Error>(u32::from(self.transport.config_generation())),
+            || Ok::<_, Error>(u32::from(self.shared.transport.config_generation())),
             || {
-                self.transport.read_config(&mut fresh);
+                self.shared.transport.read_config(&mut fresh);
                 Ok(())
             },
         );
@@ -115,7 +115,7 @@ impl Function<'_> {
             return;
         }
         if let (Phase::Stopped | Phase::Live, Some(buf)) = (control.phase, buf.get(span.copy())) {
-            self.transport.write_config(offset, buf);
+            self.shared.transport.write_config(offset, buf);
             self.shared.receivers.alarm.mark_stale();
         }
     }

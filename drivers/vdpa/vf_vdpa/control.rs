@@ -243,7 +243,7 @@ impl Function<'_> {
             }
             return;
         }
-        self.transport.set_status(control.status);
+        self.shared.transport.set_status(control.status);
         if transition.features_ok && !self.negotiate(control) {
             if wants_driver_ok {
                 self.fail(control);
@@ -280,11 +280,11 @@ impl Function<'_> {
             return false;
         }
         let negotiated = self.negotiated(control);
-        self.transport
+        self.shared.transport
             .set_driver_features(&mut control.selector, negotiated);
-        self.transport.set_status(wanted);
+        self.shared.transport.set_status(wanted);
 
-        let status = self.transport.status();
+        let status = self.shared.transport.status();
         if status.is_gone() {
             self.cut_off(control);
             return false;

@@ -120,7 +120,7 @@ impl Operations for VfDevice {
         let function = cx.parent();
         // What the consumer accepts makes no difference: the answer must not change.
         let queue = function.fixed_limits(cx.data(), vq)?;
-        let layout = function.transport.layout().notify();
+        let layout = function.shared.transport.layout().notify();
         let bar = u32::from(layout.window().bar());
         let size = u64::try_from(PAGE_SIZE).ok()?;
 

@@ -41,7 +41,10 @@ use vdpa::{
         Enabled,
         NUM_BARS, //
     },
-    virtio_pci::Transport,
+    virtio_pci::{
+        Claim,
+        Transport, //
+    },
     Text, //
 };
 use virtio::{
@@ -57,6 +60,7 @@ use virtio::{
 #[pin_data]
 pub(crate) struct Shared {
     pub(crate) limits: Limits,
+    pub(crate) transport: Transport,
     pub(crate) receivers: Arc<Receivers>,
     /// Protects the registers, but for doorbells, and the software copy of what the consumer wants.
     ///
@@ -74,8 +78,8 @@ pub(crate) struct Function<'bound> {
     _state_file: debugfs::File<StateFile>,
     _dir: debugfs::Dir,
     pub(crate) interrupts: Interrupts<'bound>,
-    pub(crate) transport: Transport<'bound>,
     pub(crate) shared: Arc<Shared>,
+    _claim: Claim<'bound>,
     pub(crate) enabled: Enabled<'bound>,
     // Where the function reached memory, if it did, until bus mastering was disabled.
     pub(crate) space: Result<Space<'bound>, Unavailable>,
@@ -122,19 +126,21 @@ impl<'bound> Function<'bound> {
                 );
             })?;
             let layout = find_layout(pdev)?;
+            let cannot_map = |error: &Error| {
+                dev_err!(
+                    pdev,
+                    "refused: cannot map its BARs (error {})\n",
+                    error.to_errno()
+                );
+            };
+            let claim = Claim::new(pdev, &layout, c"vf_vdpa").inspect_err(cannot_map)?;
             let (transport, mut selector) =
-                Transport::new(pdev, layout, c"vf_vdpa").inspect_err(|error| {
-                    dev_err!(
-                        pdev,
-                        "refused: cannot map its BARs (error {})\n",
-                        error.to_errno()
-                    );
-                })?;
+                Transport::new(pdev, layout).inspect_err(cannot_map)?;
             let limits = Limits::read(pdev, &transport, &mut selector, id)?;
 
             let name = CString::try_from_fmt(fmt!("{}", pdev.as_ref().name()))?;
-            let notifier = Arc::new(transport.notifier(pdev)?, GFP_KERNEL)?;
-            let receivers = Receivers::new(pdev.as_ref(), limits.nvqs(), &notifier)?;
+            let receivers =
+                Receivers::new(pdev.as_ref(), limits.nvqs(), transport.notifier())?;
             let interrupts = Interrupts::new(pdev, &receivers, &name)?;
             enabled.save().inspect_err(|error| {
                 dev_err!(
@@ -152,6 +158,7 @@ impl<'bound> Function<'bound> {
             let shared = Arc::pin_init(
                 try_pin_init!(Shared {
                     limits,
+                    transport,
                     receivers,
                     control <- new_mutex!(control, "vf_vdpa::Control"),
                 }),
@@ -171,8 +178,8 @@ impl<'bound> Function<'bound> {
                 _dir: debugfs::Dir::new(&directory),
                 _state_file <- _dir.read_only_file(c"state", state),
                 interrupts,
-                transport,
                 shared,
+                _claim: claim,
                 enabled,
                 space,
                 memory: Memory::new()?,

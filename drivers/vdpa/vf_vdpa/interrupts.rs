@@ -26,7 +26,6 @@ pub(crate) struct Receivers {
     /// The virtqueues, by the index that the consumer uses.
     pub(crate) queues: KVec<Queue>,
     pub(crate) alarm: Arc<Alarm>,
-    pub(crate) notifier: Arc<Notifier>,
 }
 
 impl Receivers {
@@ -42,14 +41,7 @@ impl Receivers {
         for _ in 0..queues {
             all.push(Queue::new(notifier.clone(), alarm.clone())?, GFP_KERNEL)?;
         }
-        Ok(Arc::new(
-            Self {
-                queues: all,
-                alarm,
-                notifier: notifier.clone(),
-            },
-            GFP_KERNEL,
-        )?)
+        Ok(Arc::new(Self { queues: all, alarm }, GFP_KERNEL)?)
     }
 
     /// Returns a virtqueue.

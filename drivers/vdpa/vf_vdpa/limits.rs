@@ -77,7 +77,7 @@ impl Limits {
     /// `ENODEV`, after one log line, if the function cannot be served.
     pub(crate) fn read(
         pdev: &pci::Device<Bound>,
-        transport: &Transport<'_>,
+        transport: &Transport,
         selector: &mut Selector,
         id: DeviceId,
     ) -> Result<Self> {
@@ -197,7 +197,7 @@ fn usable_size(max_size: u16, negotiated: Features) -> u16 {
 /// A device may settle how many there are only then, and QEMU's does. It is reset before and after.
 fn read_queues(
     pdev: &pci::Device<Bound>,
-    transport: &Transport<'_>,
+    transport: &Transport,
     selector: &mut Selector,
     wanted: Features,
 ) -> Result<KVec<Option<QueueLimits>>> {
@@ -234,7 +234,7 @@ fn read_queues(
 }
 
 /// Resets a device.
-fn reset(pdev: &pci::Device<Bound>, transport: &Transport<'_>) -> Result {
+fn reset(pdev: &pci::Device<Bound>, transport: &Transport) -> Result {
     transport.reset().inspect_err(|error| {
         dev_err!(
             pdev,

@@ -76,7 +76,7 @@ impl Function<'_> {
         let wanted = control.status.union(Status::DRIVER_OK);
 
         self.confine(control)?;
-        if let Err(error) = self.transport.set_config_vector(Interrupts::CONFIG_VECTOR) {
+        if let Err(error) = self.shared.transport.set_config_vector(Interrupts::CONFIG_VECTOR) {
             self.complain(fmt!("the device takes no configuration interrupt"));
             return Err(error);
         }
@@ -88,9 +88,9 @@ impl Function<'_> {
             }
         }
         self.shared.receivers.alarm.mark_stale();
-        self.transport.set_status(wanted);
+        self.shared.transport.set_status(wanted);
 
-        let status = self.transport.status();
+        let status = self.shared.transport.status();
         let broken = Status::FAILED.union(Status::NEEDS_RESET);
         if status.is_gone() || !status.contains(Status::DRIVER_OK) || status.intersects(broken) {
             self.complain(fmt!(
@@ -178,6 +178,7 @@ impl Function<'_> {
             queue.set_muted(false);
         }
         let result = self
+            .shared
             .transport
             .queue(&mut control.selector, limits.doorbell.index)
             .enable(size, &addresses, self.interrupts.vector(vq));
@@ -213,7 +214,7 @@ impl Function<'_> {
             queue.set_muted(true);
         }
         let result = if resettable {
-            self.transport
+            self.shared.transport
                 .queue(&mut control.selector, limits.doorbell.index)
                 .reset()
         } else {

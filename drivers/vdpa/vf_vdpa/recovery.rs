@@ -85,7 +85,7 @@ impl Function<'_> {
                 return Err(EIO);
             }
         }
-        if let Err(error) = self.transport.reset() {
+        if let Err(error) = self.shared.transport.reset() {
             self.complain(fmt!(
                 "does not finish its reset (error {}), resetting the function",
                 error.to_errno()
@@ -93,7 +93,7 @@ impl Function<'_> {
             let result = self
                 .enabled
                 .function_level_reset()
-                .and_then(|()| self.transport.reset());
+                .and_then(|()| self.shared.transport.reset());
             if result.is_err() {
                 self.cut_off(control);
                 return Err(EIO);
@@ -163,7 +163,7 @@ impl Function<'_> {
 
         self.part(control);
         // A device in the middle of a transfer is better off with a reset that it knows.
-        if !control.reachable() || self.transport.reset().is_err() {
+        if !control.reachable() || self.shared.transport.reset().is_err() {
             self.enabled.clear_master();
         }
         if control.phase != Phase::Gone {
@@ -194,7 +194,7 @@ impl Function<'_> {
             }
             // The PCI core comes here as well if no reset has succeeded.
             let restored = self.enabled.is_master() || self.enabled.restore().is_ok();
-            if !restored || self.transport.reset().is_err() {
+            if !restored || self.shared.transport.reset().is_err() {
                 self.cut_off(control);
             } else if self.let_run(control).is_ok() {
                 if control.status.is_reset() {
