@@ -8,6 +8,7 @@
 //! commands of it, in an order in which a device takes them. What no command changed is as the
 //! device has it after a reset, and none is made for it.
 
+use core::ops::DerefMut;
 use core::ops::Range;
 
 use crate::control::Coal;
@@ -121,11 +122,11 @@ pub struct Journal<B> {
     state: State,
 }
 
-impl<B: AsRef<[u8]> + AsMut<[u8]>> Journal<B> {
+impl<B: DerefMut<Target = [u8]>> Journal<B> {
     /// The journal of a device after a reset, with `pairs` queue pairs; `None` if `buffer` is shorter
     /// than [`buffer_len`]. Commands must be parsed with no more pairs in their rules.
     pub fn new(buffer: B, pairs: u16) -> Option<Self> {
-        if buffer.as_ref().len() < buffer_len(pairs) {
+        if buffer.len() < buffer_len(pairs) {
             return None;
         }
         let mut journal = Self {
@@ -139,7 +140,7 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Journal<B> {
     /// Forgets everything: the driver reset the device.
     pub fn forget(&mut self) {
         self.state = State::RESET;
-        self.buffer.as_mut().fill(0);
+        self.buffer.fill(0);
     }
 
     /// Notes a command that the device has answered with [`OK`](crate::control::OK).
@@ -147,7 +148,7 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Journal<B> {
         let opcode = command.opcode();
         let data = command.data();
         let state = &mut self.state;
-        let buffer = self.buffer.as_mut();
+        let buffer = &mut *self.buffer;
         match command.effect() {
             Effect::Rx(on) => {
                 let [_, mode] = opcode.code();
@@ -189,9 +190,11 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Journal<B> {
         }
     }
 
-    /// Writes the next command of a replay to the start of `out` and returns its length in bytes;
-    /// `None` at the end. Nothing may be recorded between the first call and the last.
-    pub fn next(&self, cursor: &mut Cursor, out: &mut [u8; MAX_COMMAND]) -> Option<usize> {
+    /// Writes the next command of a replay to the start of `out`, which has [`MAX_COMMAND`] bytes, and
+    /// returns its length in bytes; `None` at the end. Nothing may be recorded between the first call
+    /// and the last.
+    pub fn next(&self, cursor: &mut Cursor, out: &mut [u8]) -> Option<usize> {
+        let out = out.get_mut(..MAX_COMMAND)?;
         loop {
             let mut order = BEFORE.iter().chain(&self.state.multiqueue).chain(&AFTER);
             let opcode = *order.nth(cursor.position)?;
@@ -210,7 +213,7 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Journal<B> {
     /// and returns which it is for; `None` if there is none.
     fn write(&self, opcode: Opcode, from: usize, out: &mut Writer<'_>) -> Option<usize> {
         let state = &self.state;
-        let buffer = self.buffer.as_ref();
+        let buffer = &*self.buffer;
         match opcode {
             Opcode::VlanAdd => {
                 let start = u16::try_from(from).ok()?;
@@ -323,7 +326,7 @@ fn follow(buffer: &mut [u8], direction: usize) {
 
 /// A command in the making.
 struct Writer<'a> {
-    out: &'a mut [u8; MAX_COMMAND],
+    out: &'a mut [u8],
     len: usize,
 }
 

@@ -68,11 +68,55 @@ pub const fn offered(device: Features, id: DeviceId) -> Features {
     }
 }
 
-/// The features of those `offered` by a function that a new vDPA device gets if nobody asks for
-/// others: not the packed ring, whose control queue this parent does not serve.
+/// What a network device may offer without keeping QEMU from migrating its guest: the features that
+/// QEMU's shadow virtqueues know (`hw/virtio/vhost-shadow-virtqueue.c`, `net/vhost-vdpa.c`). It looks at
+/// what is offered, not at what the guest accepts.
+const MIGRATABLE: Features = net::CSUM
+    .union(net::GUEST_CSUM)
+    .union(net::CTRL_GUEST_OFFLOADS)
+    .union(net::MTU)
+    .union(net::MAC)
+    .union(net::GUEST_TSO4)
+    .union(net::GUEST_TSO6)
+    .union(net::GUEST_ECN)
+    .union(net::GUEST_UFO)
+    .union(net::HOST_TSO4)
+    .union(net::HOST_TSO6)
+    .union(net::HOST_ECN)
+    .union(net::HOST_UFO)
+    .union(net::MRG_RXBUF)
+    .union(net::STATUS)
+    .union(net::CTRL_VQ)
+    .union(net::CTRL_RX)
+    .union(net::CTRL_VLAN)
+    .union(net::CTRL_RX_EXTRA)
+    .union(net::MQ)
+    .union(net::CTRL_MAC_ADDR)
+    .union(net::HASH_REPORT)
+    .union(net::RSS)
+    .union(net::RSC_EXT)
+    .union(net::STANDBY)
+    .union(net::SPEED_DUPLEX)
+    .union(Features::RING_EVENT_IDX)
+    .union(MANDATORY);
+
+/// The features of those `offered` by a function that a new vDPA device of type `id` gets if nobody
+/// asks for others: of a network device, those with which its guest can be migrated; of any other, all
+/// but the packed ring, whose place in the ring nobody can find out.
 #[must_use]
-pub const fn default(offered: Features) -> Features {
-    offered.difference(Features::RING_PACKED)
+pub const fn default(offered: Features, id: DeviceId) -> Features {
+    if id.id() == DeviceId::NET.id() {
+        offered.intersection(MIGRATABLE)
+    } else {
+        offered.difference(Features::RING_PACKED)
+    }
+}
+
+/// Whether a device that works with these features can be stopped and go on elsewhere: its rings tell
+/// where it stands, each chain by itself.
+#[must_use]
+pub const fn is_movable(accepted: Features) -> bool {
+    !accepted.intersects(Features::RING_PACKED.union(Features::IN_ORDER))
 }
 
 /// Whether the parent serves the control queue of a vDPA device of type `id` that offers these
@@ -173,12 +217,13 @@ impl fmt::Display for ProvisionError {
 }
 
 /// The features that a new vDPA device gets, out of those that the function has `offered`: the
-/// `requested` ones, or those of [`default`] if the request names none.
+/// `requested` ones, or those of [`default`] for a device of type `id` if the request names none.
 pub fn provision(
     offered: Features,
     requested: Option<Features>,
+    id: DeviceId,
 ) -> Result<Features, ProvisionError> {
-    let features = requested.unwrap_or(default(offered));
+    let features = requested.unwrap_or(default(offered, id));
     let unknown = features.difference(offered);
     let missing = MANDATORY.difference(features);
     if !unknown.is_empty() {

@@ -15,8 +15,10 @@
 //! ring.
 
 use core::fmt;
+use core::ops::DerefMut;
 
 use crate::memory::Memory;
+use crate::outstanding::Outstanding;
 use crate::queue::Size;
 use crate::split::need_event;
 
@@ -107,42 +109,6 @@ pub struct Rings {
     pub device: u64,
 }
 
-/// Which chains the device has, by head: one bit each.
-///
-/// `B` holds at least one word for each 64 descriptors.
-#[derive(Clone, Debug)]
-struct Outstanding<B>(B);
-
-impl<B: AsRef<[u64]> + AsMut<[u64]>> Outstanding<B> {
-    fn bit(head: u16) -> (usize, u64) {
-        (usize::from(head >> 6), 1 << (head & 63))
-    }
-
-    /// Notes a chain; false if the device has it already.
-    fn insert(&mut self, head: u16) -> bool {
-        let (word, bit) = Self::bit(head);
-        match self.0.as_mut().get_mut(word) {
-            Some(word) if *word & bit == 0 => {
-                *word |= bit;
-                true
-            }
-            _ => false,
-        }
-    }
-
-    /// Forgets a chain; false if the device does not have it.
-    fn remove(&mut self, head: u16) -> bool {
-        let (word, bit) = Self::bit(head);
-        match self.0.as_mut().get_mut(word) {
-            Some(word) if *word & bit != 0 => {
-                *word &= !bit;
-                true
-            }
-            _ => false,
-        }
-    }
-}
-
 /// What came of a look at one of the rings.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 pub struct Moved {
@@ -151,6 +117,8 @@ pub struct Moved {
     /// Whether the other side wants to be told: the device to be notified, or the guest to be
     /// interrupted.
     pub tell: bool,
+    /// Whether chains were held back at the boundary.
+    pub held: bool,
 }
 
 /// A relayed virtqueue.
@@ -172,7 +140,7 @@ pub struct Relay<B> {
     outstanding: Outstanding<B>,
 }
 
-impl<B: AsRef<[u64]> + AsMut<[u64]>> Relay<B> {
+impl<B: DerefMut<Target = [u64]>> Relay<B> {
     /// A relay for a virtqueue that goes on at `base`, with nothing in flight. `words`, all 0, are one
     /// for each 64 descriptors. The shadow rings are all 0, and their device has not started.
     ///
@@ -186,7 +154,7 @@ impl<B: AsRef<[u64]> + AsMut<[u64]>> Relay<B> {
         words: B,
     ) -> Option<Self> {
         let needed = usize::from(size.get()).div_ceil(64);
-        (words.as_ref().len() >= needed).then_some(Self {
+        (words.len() >= needed).then_some(Self {
             size,
             guest,
             shadow,
@@ -194,7 +162,7 @@ impl<B: AsRef<[u64]> + AsMut<[u64]>> Relay<B> {
             next_avail: base,
             next_used: base,
             event_idx,
-            outstanding: Outstanding(words),
+            outstanding: Outstanding::new(words),
         })
     }
 
@@ -210,10 +178,38 @@ impl<B: AsRef<[u64]> + AsMut<[u64]>> Relay<B> {
         self.next_used
     }
 
+    /// Where the shadow rings are.
+    #[must_use]
+    pub const fn shadow(&self) -> Rings {
+        self.shadow
+    }
+
+    /// True if the chains that the device has are the last ones that were passed on: it has returned
+    /// all before them.
+    pub fn is_in_order<G: Memory>(&self, guest: &G) -> Result<bool, G::Error> {
+        let mut index = self.next_used;
+        while index != self.next_avail {
+            let mut raw = [0; 2];
+            let at = self.element(index, AVAIL_LEN);
+            guest.read(self.guest.driver.wrapping_add(at), &mut raw)?;
+            if !self.outstanding.contains(u16::from_le_bytes(raw)) {
+                return Ok(false);
+            }
+            index = index.wrapping_add(1);
+        }
+        Ok(true)
+    }
+
     /// Chains that the device has.
     #[must_use]
     pub const fn in_flight(&self) -> u16 {
         self.next_avail.wrapping_sub(self.next_used)
+    }
+
+    /// True at the boundary: all before it was passed on.
+    #[must_use]
+    pub const fn is_at_boundary(&self) -> bool {
+        self.next_avail == 0
     }
 
     /// True at the boundary with nothing in flight: a device that starts at index 0 can have the
@@ -288,8 +284,12 @@ impl<B: AsRef<[u64]> + AsMut<[u64]>> Relay<B> {
             self.next_avail = self.next_avail.wrapping_add(1);
         }
         let chains = self.next_avail.wrapping_sub(old);
+        let held = self.next_avail != index;
         if chains == 0 {
-            return Ok(Moved::default());
+            return Ok(Moved {
+                held,
+                ..Moved::default()
+            });
         }
         let new = self.shadow_index(self.next_avail);
         shadow
@@ -308,7 +308,7 @@ impl<B: AsRef<[u64]> + AsMut<[u64]>> Relay<B> {
                 .map_err(RelayError::Shadow)?;
             flags & USED_NO_NOTIFY == 0
         };
-        Ok(Moved { chains, tell })
+        Ok(Moved { chains, tell, held })
     }
 
     /// Returns to the guest what the device has used.
@@ -368,6 +368,7 @@ impl<B: AsRef<[u64]> + AsMut<[u64]>> Relay<B> {
         Ok(Moved {
             chains: count,
             tell,
+            held: false,
         })
     }
 

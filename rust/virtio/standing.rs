@@ -64,6 +64,18 @@ pub struct Standing {
     pub out: u16,
 }
 
+/// The index up to which the driver has made chains available in the ring at `addresses`.
+pub fn available<M: Memory>(mem: &M, addresses: Addresses) -> Result<u16, M::Error> {
+    mem.read_index(addresses.driver.wrapping_add(INDEX))
+}
+
+/// True if the device has returned as many chains as were available when [`available`] was `aim`.
+pub fn has_returned<M: Memory>(mem: &M, addresses: Addresses, aim: u16) -> Result<bool, M::Error> {
+    let used = mem.read_index(addresses.device.wrapping_add(INDEX))?;
+    // Never more than a ring's length apart, which is half of what an index can tell at most.
+    Ok(aim.wrapping_sub(used) > 1 << 15 || aim == used)
+}
+
 /// Finds out where the ring of `size` at `addresses` stands, whose device began at index `began` and
 /// has stopped. The driver may be running.
 ///

@@ -31,6 +31,7 @@
 //! | [`iova`]       | which I/O virtual addresses are whose?                             |            |
 //! | [`request`]    | how does a parent ask its device something?                        | 2.7        |
 //! | [`relay`]      | how is a ring served from an index at which no device starts?      | 2.7        |
+//! | [`boundary`]   | when is a relayed queue given back to its device?                  |            |
 //! | [`standing`]   | where does a ring stand, whose device has stopped?                 | 2.7        |
 //! | [`memory`]     | how does the ring reach the memory of its driver?                  | 2.7.13     |
 //!
@@ -55,6 +56,7 @@
     clippy::unwrap_used
 )]
 
+pub mod boundary;
 pub mod capability;
 pub mod chain;
 pub mod config;
@@ -68,6 +70,7 @@ pub mod memory;
 pub mod net;
 pub mod notify;
 pub mod opcode;
+mod outstanding;
 pub mod policy;
 pub mod queue;
 pub mod refusal;

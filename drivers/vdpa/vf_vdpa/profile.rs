@@ -58,7 +58,7 @@ impl Profile {
         attributes: Attributes<'_>,
     ) -> Result<Self> {
         let requested = attributes.device_features().map(Features::from_bits);
-        let offered = policy::provision(limits.offered, requested).map_err(|error| {
+        let offered = policy::provision(limits.offered, requested, limits.id).map_err(|error| {
             dev_err!(dev, "dev add refused: {}\n", Text(error.named(limits.id)));
             EINVAL
         })?;

@@ -4,6 +4,9 @@
 
 mod cvq;
 
+use std::ops::Deref;
+use std::ops::DerefMut;
+
 use std::collections::BTreeSet;
 
 use cvq::Rss;
@@ -159,7 +162,7 @@ fn journal(rules: &Rules) -> Journal<Vec<u8>> {
     Journal::new(vec![0xa5; buffer_len(rules.pairs)], rules.pairs).unwrap()
 }
 
-fn replay<B: AsRef<[u8]> + AsMut<[u8]>>(journal: &Journal<B>) -> Vec<Vec<u8>> {
+fn replay<B: DerefMut<Target = [u8]>>(journal: &Journal<B>) -> Vec<Vec<u8>> {
     let mut cursor = Cursor::default();
     let mut out = [0xee; MAX_COMMAND];
     let mut commands = Vec::new();
@@ -173,7 +176,7 @@ fn replay<B: AsRef<[u8]> + AsMut<[u8]>>(journal: &Journal<B>) -> Vec<Vec<u8>> {
 }
 
 /// Records commands that are allowed.
-fn record<B: AsRef<[u8]> + AsMut<[u8]>>(journal: &mut Journal<B>, commands: &[Vec<u8>]) {
+fn record<B: DerefMut<Target = [u8]>>(journal: &mut Journal<B>, commands: &[Vec<u8>]) {
     for bytes in commands {
         journal.record(&Command::parse(bytes, &cvq::rules()).unwrap());
     }
@@ -216,7 +219,7 @@ fn the_buffer_is_long_enough() {
         assert!(Journal::new(vec![0; len + 100], pairs).is_some());
     }
     assert!(buffer_len(1) < 10_000);
-    assert!(Journal::new([0; 0], 0).is_none());
+    assert!(Journal::new(Vec::new(), 0).is_none());
     // It need not be owned.
     let mut buffer = vec![1; buffer_len(1)];
     let borrowed = Journal::new(buffer.as_mut_slice(), 1).unwrap();
@@ -507,14 +510,16 @@ proptest! {
 /// A buffer that is not what it was.
 struct Shrinking(Vec<u8>);
 
-impl AsRef<[u8]> for Shrinking {
-    fn as_ref(&self) -> &[u8] {
+impl Deref for Shrinking {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
         &self.0
     }
 }
 
-impl AsMut<[u8]> for Shrinking {
-    fn as_mut(&mut self) -> &mut [u8] {
+impl DerefMut for Shrinking {
+    fn deref_mut(&mut self) -> &mut [u8] {
         &mut self.0[..1]
     }
 }

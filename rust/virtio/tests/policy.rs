@@ -57,7 +57,7 @@ fn a_function_needs_version_1_and_access_platform() {
 
 #[test]
 fn provisioning_errors_name_the_bits() {
-    let error = policy::provision(BASE, Some(BASE | net::MQ)).unwrap_err();
+    let error = policy::provision(BASE, Some(BASE | net::MQ), DeviceId::NET).unwrap_err();
     assert_eq!(error, ProvisionError::NotOffered(net::MQ));
     assert_eq!(
         error.named(DeviceId::NET).to_string(),
@@ -67,14 +67,14 @@ fn provisioning_errors_name_the_bits() {
         error.to_string(),
         "requested device features not offered by the function: bit22"
     );
-    let error = policy::provision(BASE, Some(Features::VERSION_1)).unwrap_err();
+    let error = policy::provision(BASE, Some(Features::VERSION_1), DeviceId::NET).unwrap_err();
     assert_eq!(
         error.to_string(),
         "requested device features lack ACCESS_PLATFORM, which a vDPA device cannot do without"
     );
     // Not what one would get from the empty set for a consumer: a device without features is none.
     assert_eq!(
-        policy::provision(BASE, Some(Features::EMPTY)),
+        policy::provision(BASE, Some(Features::EMPTY), DeviceId::NET),
         Err(ProvisionError::Missing(BASE))
     );
 }
@@ -133,7 +133,7 @@ fn the_parent_serves_split_control_queues() {
     ));
     assert!(!policy::serves_control(control, DeviceId::BLOCK));
     assert!(policy::serves_control(
-        policy::default(control | Features::RING_PACKED),
+        policy::default(control | Features::RING_PACKED, DeviceId::NET),
         DeviceId::NET
     ));
 }
@@ -152,9 +152,19 @@ proptest! {
         let device = device | BASE;
         let offered = policy::offered(device, DeviceId::NET);
         prop_assert_eq!(policy::required(device), Ok(()));
-        prop_assert_eq!(policy::provision(offered, None), Ok(offered - Features::RING_PACKED));
+        let default = policy::provision(offered, None, DeviceId::NET).unwrap();
+        prop_assert!(policy::is_movable(default));
+        prop_assert!(offered.contains(default));
+        let unknown = Features::RING_INDIRECT_DESC | Features::ORDER_PLATFORM | net::GUEST_ANNOUNCE;
+        prop_assert!(!default.intersects(unknown));
+        let known = net::MQ | net::CTRL_VQ | net::MRG_RXBUF | Features::RING_EVENT_IDX | BASE;
+        prop_assert_eq!(default & known, offered & known);
+        prop_assert_eq!(
+            policy::provision(offered, None, DeviceId::BLOCK),
+            Ok(offered - Features::RING_PACKED)
+        );
         // But whoever asks for it gets it.
-        prop_assert_eq!(policy::provision(offered, Some(offered)), Ok(offered));
+        prop_assert_eq!(policy::provision(offered, Some(offered), DeviceId::NET), Ok(offered));
     }
 
     #[test]
@@ -166,7 +176,7 @@ proptest! {
     ) {
         let offered = if with_base { offered | BASE } else { offered };
         let requested = if subset { requested & offered } else { requested };
-        match policy::provision(offered, Some(requested)) {
+        match policy::provision(offered, Some(requested), DeviceId::NET) {
             Ok(features) => {
                 prop_assert_eq!(features, requested);
                 prop_assert!(offered.contains(requested) && requested.contains(BASE));

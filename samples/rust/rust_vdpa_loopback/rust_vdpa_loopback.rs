@@ -53,7 +53,7 @@ impl Operations for Loopback {
     fn dev_add(adder: Adder<'_, '_, Self>) -> Result {
         let attributes = adder.request().attributes();
         let requested = attributes.device_features().map(Features::from_bits);
-        let features = policy::provision(FEATURES, requested).map_err(|error| {
+        let features = policy::provision(FEATURES, requested, DeviceId::NET).map_err(|error| {
             pr_err!(
                 "dev add refused: {}\n",
                 vdpa::Text(error.named(DeviceId::NET))

@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! When a relay holds back what lies behind the boundary, and when it gives that up.
+//!
+//! A [relayed](crate::relay) queue can be handed back to its device at the boundary, once the device
+//! has returned all before it. So the relay holds back what comes behind. But a device may need more
+//! than it has: a packet that is received into several buffers waits for the ones that are held back.
+//! Nobody sees that from outside. So a device that has only few buffers left, and returns none for some
+//! time, is given more: the queue stays relayed until the next boundary.
+
+use crate::device_id::DeviceId;
+use crate::features::net;
+use crate::features::Features;
+
+/// How many chains are enough for whatever a device has to do with several of them at once: more than
+/// one received packet takes.
+const PLENTY: u16 = 64;
+
+/// Milliseconds without progress after which the boundary is passed.
+const PATIENCE: u64 = 100;
+
+/// What a device may need several chains for.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Needs {
+    /// It is done with each by itself: it never waits for another.
+    One,
+    /// It may wait for more of them.
+    Several,
+}
+
+impl Needs {
+    /// What the device on virtqueue `vq`, by the consumer's number, needs chains for.
+    ///
+    /// A network device receives one packet into several mergeable buffers (virtio 1.3, 5.1.6.3.2), and
+    /// is done with everything else in its turn. Of other devices, nothing is known: one that is slow
+    /// with one request must not keep the rest waiting.
+    #[must_use]
+    pub fn of(id: DeviceId, accepted: Features, vq: u16) -> Self {
+        let receives = vq & 1 == 0;
+        if id == DeviceId::NET && !(receives && accepted.contains(net::MRG_RXBUF)) {
+            Self::One
+        } else {
+            Self::Several
+        }
+    }
+}
+
+/// What a relay sees of its queue.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Sight {
+    /// It has come to the boundary.
+    pub there: bool,
+    /// The driver has made chains available behind it.
+    pub more: bool,
+    /// How many chains the device has.
+    pub in_flight: u16,
+    /// Something was passed on, in either direction, since the last look.
+    pub progress: bool,
+}
+
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+enum State {
+    /// On the way to the boundary, or waiting there.
+    Holding,
+    /// Waiting at the boundary since this time, with a device that may want more.
+    Doubting(u64),
+    /// The boundary is being passed.
+    Passing,
+    /// It is not worth the wait: the queue cannot be handed back.
+    Never,
+}
+
+/// The boundary of a relayed queue.
+#[derive(Clone, Debug)]
+pub struct Boundary {
+    needs: Needs,
+    state: State,
+}
+
+impl Boundary {
+    /// The boundary of a queue that can be handed back there.
+    #[must_use]
+    pub const fn new(needs: Needs) -> Self {
+        Self {
+            needs,
+            state: State::Holding,
+        }
+    }
+
+    /// The boundary of a queue that cannot be handed back.
+    #[must_use]
+    pub const fn never() -> Self {
+        Self {
+            needs: Needs::One,
+            state: State::Never,
+        }
+    }
+
+    /// True if nothing behind the boundary is passed on.
+    #[must_use]
+    pub const fn holds(&self) -> bool {
+        matches!(self.state, State::Holding | State::Doubting(_))
+    }
+
+    /// True if there has to be another look soon, even if nobody asks for one.
+    #[must_use]
+    pub const fn watches(&self) -> bool {
+        matches!(self.state, State::Doubting(_))
+    }
+
+    /// Notes what the relay sees at `now`, in milliseconds. Returns true if more may be passed on than
+    /// before.
+    pub fn look(&mut self, sight: Sight, now: u64) -> bool {
+        let doubtful = sight.there
+            && sight.more
+            && sight.in_flight != 0
+            && sight.in_flight < PLENTY
+            && matches!(self.needs, Needs::Several);
+        self.state = match self.state {
+            State::Never => State::Never,
+            State::Passing if sight.there => State::Passing,
+            State::Doubting(since) if doubtful && !sight.progress => {
+                if now.saturating_sub(since) < PATIENCE {
+                    State::Doubting(since)
+                } else {
+                    State::Passing
+                }
+            }
+            _ if doubtful => State::Doubting(now),
+            _ => State::Holding,
+        };
+        sight.there && matches!(self.state, State::Passing)
+    }
+}

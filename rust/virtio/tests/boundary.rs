@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What a relay holds back, and for how long.
+
+use proptest::prelude::*;
+use virtio::boundary::Boundary;
+use virtio::boundary::Needs;
+use virtio::boundary::Sight;
+use virtio::device_id::DeviceId;
+use virtio::features::net;
+use virtio::features::Features;
+
+const STUCK: Sight = Sight {
+    there: true,
+    more: true,
+    in_flight: 3,
+    progress: false,
+};
+
+#[test]
+fn a_device_that_may_wait_for_more_gets_it() {
+    let mut boundary = Boundary::new(Needs::Several);
+    assert!(boundary.holds());
+    assert!(!boundary.watches());
+    assert!(!boundary.look(STUCK, 1000));
+    assert!(boundary.holds() && boundary.watches());
+    assert!(!boundary.look(STUCK, 1099));
+    assert!(boundary.holds() && boundary.watches());
+    assert!(boundary.look(STUCK, 1100));
+    assert!(!boundary.holds() && !boundary.watches());
+    // Until the boundary is behind.
+    assert!(boundary.look(STUCK, 1101));
+    assert!(!boundary.look(
+        Sight {
+            there: false,
+            ..STUCK
+        },
+        1102
+    ));
+    assert!(boundary.holds() && !boundary.watches());
+}
+
+#[test]
+fn progress_and_plenty_keep_it_waiting() {
+    for sight in [
+        Sight {
+            progress: true,
+            ..STUCK
+        },
+        Sight {
+            in_flight: 64,
+            ..STUCK
+        },
+        Sight {
+            more: false,
+            ..STUCK
+        },
+        Sight {
+            in_flight: 0,
+            ..STUCK
+        },
+        Sight {
+            there: false,
+            ..STUCK
+        },
+    ] {
+        let mut boundary = Boundary::new(Needs::Several);
+        for now in (0..10_000).step_by(50) {
+            assert!(!boundary.look(STUCK, now));
+            assert!(!boundary.look(sight, now + 1));
+            assert!(boundary.holds(), "{sight:?}");
+        }
+    }
+    // One less is not plenty.
+    let few = Sight {
+        in_flight: 63,
+        ..STUCK
+    };
+    let mut boundary = Boundary::new(Needs::Several);
+    assert!(!boundary.look(few, 0));
+    assert!(boundary.look(few, 100));
+}
+
+#[test]
+fn a_device_that_needs_one_at_a_time_waits_for_ever() {
+    let mut boundary = Boundary::new(Needs::One);
+    for now in (0..100_000).step_by(500) {
+        assert!(!boundary.look(STUCK, now));
+        assert!(boundary.holds() && !boundary.watches());
+    }
+}
+
+#[test]
+fn only_mergeable_buffers_and_strange_devices_need_several() {
+    let merged = net::MRG_RXBUF;
+    for (id, accepted, vq, needs) in [
+        (DeviceId::NET, merged, 0, Needs::Several),
+        (DeviceId::NET, merged, 1, Needs::One),
+        (DeviceId::NET, merged, 6, Needs::Several),
+        (DeviceId::NET, Features::EMPTY, 0, Needs::One),
+        (DeviceId::BLOCK, Features::EMPTY, 0, Needs::Several),
+        (DeviceId::BLOCK, Features::EMPTY, 1, Needs::Several),
+    ] {
+        assert_eq!(Needs::of(id, accepted, vq), needs);
+    }
+}
+
+fn any_sight() -> impl Strategy<Value = Sight> {
+    (any::<bool>(), any::<bool>(), 0..100u16, any::<bool>()).prop_map(
+        |(there, more, in_flight, progress)| Sight {
+            there,
+            more,
+            in_flight,
+            progress,
+        },
+    )
+}
+
+proptest! {
+    #[test]
+    fn without_a_way_back_nothing_is_held(sights in proptest::collection::vec(any_sight(), 0..50)) {
+        let mut boundary = Boundary::never();
+        for (now, sight) in (0..).step_by(40).zip(sights) {
+            prop_assert!(!boundary.look(sight, now));
+            prop_assert!(!boundary.holds());
+            prop_assert!(!boundary.watches());
+        }
+    }
+
+    /// Whatever was seen before: a device that is stuck is watched, and gets more in the end.
+    #[test]
+    fn nobody_is_stuck_for_long(sights in proptest::collection::vec(any_sight(), 0..50)) {
+        let mut boundary = Boundary::new(Needs::Several);
+        let mut time = 0;
+        for sight in sights {
+            time += 7;
+            boundary.look(sight, time);
+        }
+        boundary.look(STUCK, time);
+        prop_assert!(boundary.watches() || !boundary.holds());
+        boundary.look(STUCK, time + 100);
+        prop_assert!(!boundary.holds());
+    }
+}
