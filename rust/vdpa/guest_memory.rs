@@ -12,6 +12,7 @@ use super::{
         Pinned, //
     }, //
 };
+use core::fmt;
 use kernel::{
     new_mutex,
     page::{
@@ -224,6 +225,12 @@ impl GuestMemory {
             return Err(Fault { addr });
         }
         Ok(())
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "address {:#x} is not mapped", self.addr)
     }
 }
 

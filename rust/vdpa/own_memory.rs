@@ -15,6 +15,7 @@ use super::{
     }, //
 };
 use core::{
+    fmt,
     ops::Range,
     ptr::NonNull, //
 };
@@ -209,6 +210,12 @@ impl OwnMemory {
 /// An address that is not in the memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OutOfBounds;
+
+impl fmt::Display for OutOfBounds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("address is out of bounds")
+    }
+}
 
 impl Memory for OwnMemory {
     type Error = OutOfBounds;

@@ -165,8 +165,10 @@ impl Transport {
     fn write64(&self, offset: u32, value: u64) {
         let [b0, b1, b2, b3, b4, b5, b6, b7] = value.to_le_bytes();
 
-        self.common.write32(offset, u32::from_le_bytes([b0, b1, b2, b3]));
-        self.common.write32(offset.wrapping_add(4), u32::from_le_bytes([b4, b5, b6, b7]));
+        self.common
+            .write32(offset, u32::from_le_bytes([b0, b1, b2, b3]));
+        self.common
+            .write32(offset.wrapping_add(4), u32::from_le_bytes([b4, b5, b6, b7]));
     }
 
     /// Returns the device status.
@@ -222,9 +224,11 @@ impl Transport {
         let [b0, b1, b2, b3, b4, b5, b6, b7] = features.bits().to_le_bytes();
 
         self.common.write32(reg::DRIVER_FEATURE_SELECT, 0);
-        self.common.write32(reg::DRIVER_FEATURE, u32::from_le_bytes([b0, b1, b2, b3]));
+        self.common
+            .write32(reg::DRIVER_FEATURE, u32::from_le_bytes([b0, b1, b2, b3]));
         self.common.write32(reg::DRIVER_FEATURE_SELECT, 1);
-        self.common.write32(reg::DRIVER_FEATURE, u32::from_le_bytes([b4, b5, b6, b7]));
+        self.common
+            .write32(reg::DRIVER_FEATURE, u32::from_le_bytes([b4, b5, b6, b7]));
     }
 
     /// Sets the MSI-X vector of configuration changes.

@@ -12,11 +12,14 @@ use super::{
     control_queue::ControlQueue,
     function::Function,
     profile::Profile,
+    queue::Queue,
     requester::{
+        new_journal,
         Requester,
         MEMORY_LEN,
         READ_ONLY_LEN, //
-    }, //
+    },
+    served::Server, //
 };
 use kernel::{
     prelude::*,
@@ -76,19 +79,20 @@ impl Function<'_> {
         else {
             return Ok(());
         };
+        let old = control.requester.take().map(Requester::into_journal);
         let result = limits
             .queue(index, negotiated)
             .ok_or(EINVAL)
             .and_then(|limits| {
-                let memory = self.own_memory(control, MEMORY_LEN, READ_ONLY_LEN)?;
+                let journal = old.map_or_else(|| new_journal(profile.map.shown_pairs()), Ok)?;
+                let memory = self.own_memory(control, 0, MEMORY_LEN, READ_ONLY_LEN)?;
                 let notifier = self.shared.transport.notifier().clone();
-                let requester = Requester::new(limits, memory, notifier)?;
+                let requester = Requester::new(limits, memory, notifier, journal)?;
 
-                self.shared.transport.queue(&mut control.selector, index).enable(
-                    requester.size(),
-                    &requester.addresses(),
-                    NO_VECTOR,
-                )?;
+                self.shared
+                    .transport
+                    .queue(&mut control.selector, index)
+                    .enable(requester.size(), &requester.addresses(), NO_VECTOR)?;
                 Ok(requester)
             });
 
@@ -136,6 +140,25 @@ impl Function<'_> {
         }
     }
 
+    /// Makes the device what its consumer's commands had made of it, if it was reset since. It has been
+    /// started.
+    ///
+    /// # Errors
+    ///
+    /// Any, after a log line.
+    pub(crate) fn replay(&self, control: &mut Control) -> Result {
+        let Some(requester) = &mut control.requester else {
+            return Ok(());
+        };
+
+        requester.replay().inspect_err(|error| {
+            self.complain(fmt!(
+                "control queue: the device does not take its configuration again (error {})",
+                error.to_errno()
+            ));
+        })
+    }
+
     /// Serves the consumer's control queue, which it has enabled, of a live device.
     ///
     /// # Errors
@@ -151,6 +174,7 @@ impl Function<'_> {
             .queue_limits(profile, control.accepted, vq)
             .ok_or(EINVAL)?;
         let queue = *control.queue(vq).ok_or(EINVAL)?;
+        let index = queue.index.unwrap_or(0);
         let memory = self.control_memory(control)?;
         // Commands are judged by what the device shows, which nobody may have looked at.
         self.read_config(control);
@@ -168,6 +192,7 @@ impl Function<'_> {
         let num = queue.num.unwrap_or(u32::from(limits.max_size));
         let queue = Size::new(num, limits.max_size, RingKind::Split)
             .and_then(|size| SplitQueue::new(size, addresses, control.accepted))
+            .map(|queue| queue.with_state(index, index))
             .map_err(|error| {
                 self.complain(fmt!("virtqueue {vq}: {}", Text(error)));
                 EINVAL
@@ -179,7 +204,9 @@ impl Function<'_> {
             return Err(EIO);
         };
 
-        receiver.serve(ControlQueue::new(queue, memory, requester, rules, buffer));
+        let server = ControlQueue::new(queue, memory, requester, rules, buffer);
+        receiver.install(Server::Control(server));
+        receiver.begin();
         if let Some(queue) = control.queue(vq) {
             queue.hardware = HardwareQueue::Served;
             queue.was_live = true;
@@ -187,13 +214,13 @@ impl Function<'_> {
         Ok(())
     }
 
-    /// Ends serving the consumer's control queue, which it has disabled, or is being reset. Waits for
-    /// the command that is being served, which is given up.
-    pub(crate) fn end_serving(&self, control: &mut Control) {
-        for queue in &self.shared.receivers.queues {
-            if let Some(requester) = queue.end_serving() {
-                control.requester = Some(requester);
-            }
+    /// Ends serving the control queue, which the consumer has disabled. Waits for the command that is
+    /// being served, which is given up.
+    pub(crate) fn end_control(&self, control: &mut Control, vq: u16) {
+        let queue = self.shared.receivers.queue(vq);
+
+        if let Some(Server::Control(server)) = queue.and_then(Queue::end_serving) {
+            control.requester = Some(server.into_requester());
         }
     }
 
@@ -210,7 +237,7 @@ impl Function<'_> {
         let ready = match (live, ready) {
             (true, true) => self.serve_control(control, profile, vq).is_ok(),
             (true, false) => {
-                self.end_serving(control);
+                self.end_control(control, vq);
                 false
             }
             (false, ready) => ready,

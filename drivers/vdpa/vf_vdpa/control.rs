@@ -17,8 +17,7 @@ use kernel::{
 };
 use vdpa::{
     virtio_pci::Selector,
-    Text,
-    VqState, //
+    Text, //
 };
 use virtio::{
     features::{
@@ -27,11 +26,7 @@ use virtio::{
     },
     net::Overlay,
     policy,
-    queue::{
-        is_initial_state_packed,
-        is_initial_state_split,
-        Addresses, //
-    },
+    queue::Addresses,
     status::{
         self,
         Status, //
@@ -45,6 +40,8 @@ pub(crate) enum Phase {
     Stopped,
     /// Started: `DRIVER_OK` is set.
     Live,
+    /// Started, but no virtqueue is enabled in hardware.
+    Suspended,
     /// Reset without the consumer's doing, or failed to start: waits for the consumer's reset.
     Lost,
     /// In the hands of the PCI core, which resets it: no register may be touched.
@@ -62,11 +59,23 @@ pub(crate) enum HardwareQueue {
     Disabled,
     /// It is enabled.
     Enabled,
+    /// It is enabled, on rings of the driver's, which the kernel keeps in step with the consumer's.
+    Relayed,
     /// The kernel serves it instead.
     Served,
     /// It is enabled, although the consumer has disabled it: a function without `RING_RESET` knows
     /// no way back but a reset.
     Parked,
+}
+
+impl HardwareQueue {
+    /// Returns whether the hardware works on it.
+    pub(crate) fn runs(self) -> bool {
+        match self {
+            Self::Enabled | Self::Relayed | Self::Parked => true,
+            Self::Disabled | Self::Served => false,
+        }
+    }
 }
 
 /// What a consumer has set of a virtqueue.
@@ -77,7 +86,11 @@ pub(crate) struct VirtQueue {
     /// The addresses, if they were set.
     pub(crate) addresses: Option<Addresses>,
     pub(crate) ready: bool,
+    /// The index from which it goes on when it is enabled, if that is known; of a split virtqueue.
+    pub(crate) index: Option<u16>,
     pub(crate) hardware: HardwareQueue,
+    /// Since when it has been relayed, if it is.
+    pub(crate) relayed_since: Option<Instant<Monotonic>>,
     /// It was enabled since the last reset: its state is no longer the initial one.
     pub(crate) was_live: bool,
 }
@@ -87,9 +100,19 @@ impl VirtQueue {
         num: None,
         addresses: None,
         ready: false,
+        index: Some(0),
         hardware: HardwareQueue::Disabled,
+        relayed_since: None,
         was_live: false,
     };
+
+    /// Returns for how many seconds it has been relayed, if it is.
+    pub(crate) fn relayed(&self) -> Option<u64> {
+        let since = self.relayed_since?;
+
+        (self.hardware == HardwareQueue::Relayed)
+            .then(|| u64::try_from(since.elapsed().as_millis()).map_or(0, |ms| ms / 1000))
+    }
 }
 
 /// The software copy of what the consumer wants, and the state of the hardware.
@@ -150,7 +173,10 @@ impl Control {
 
     /// Returns whether registers may be touched.
     pub(crate) fn reachable(&self) -> bool {
-        matches!(self.phase, Phase::Stopped | Phase::Live | Phase::Lost)
+        matches!(
+            self.phase,
+            Phase::Stopped | Phase::Live | Phase::Suspended | Phase::Lost
+        )
     }
 
     /// Returns a virtqueue.
@@ -270,7 +296,7 @@ impl Function<'_> {
     }
 
     /// Negotiates the features with the device. Returns whether it agrees.
-    fn negotiate(&self, control: &mut Control) -> bool {
+    pub(crate) fn negotiate(&self, control: &mut Control) -> bool {
         let limits = &self.shared.limits;
         let required = policy::MANDATORY;
         let wanted = control.status.union(Status::FEATURES_OK);
@@ -280,7 +306,8 @@ impl Function<'_> {
             return false;
         }
         let negotiated = self.negotiated(control);
-        self.shared.transport
+        self.shared
+            .transport
             .set_driver_features(&mut control.selector, negotiated);
         self.shared.transport.set_status(wanted);
 
@@ -302,67 +329,19 @@ impl Function<'_> {
 
     /// Shows `FAILED`, and takes from the device what it may have been told already.
     fn fail(&self, control: &mut Control) {
-        self.sever();
         control.status = control
             .status
             .difference(Status::DRIVER_OK)
             .union(Status::FAILED);
+        self.give_up(control);
+    }
+
+    /// Stops a device that has got into a state which only its consumer's reset ends.
+    pub(crate) fn give_up(&self, control: &mut Control) {
+        self.sever();
         if control.reachable() {
             control.phase = Phase::Lost;
             let _ = self.quiesce(control);
         }
-    }
-
-    /// Checks the place from which a virtqueue shall go on: only the beginning will do.
-    ///
-    /// # Errors
-    ///
-    /// - `EOPNOTSUPP` for any other place: a plain virtio function always starts at the beginning.
-    pub(crate) fn set_vq_state(&self, state: VqState) -> Result {
-        let initial = match state {
-            VqState::Split { avail_index } => is_initial_state_split(avail_index),
-            VqState::Packed {
-                last_avail_counter,
-                last_avail_idx,
-                last_used_counter,
-                last_used_idx,
-            } => is_initial_state_packed(
-                last_avail_counter,
-                last_avail_idx,
-                last_used_counter,
-                last_used_idx,
-            ),
-        };
-
-        if initial {
-            Ok(())
-        } else {
-            Err(EOPNOTSUPP)
-        }
-    }
-
-    /// Returns the place from which a virtqueue would go on, while that is the beginning.
-    ///
-    /// # Errors
-    ///
-    /// - `EINVAL` if there is no such virtqueue.
-    /// - `EOPNOTSUPP` once it was enabled: a plain virtio function does not tell where it stands.
-    pub(crate) fn vq_state(&self, vq: u16) -> Result<VqState> {
-        let mut control = self.shared.control.lock();
-        let packed = control.accepted.contains(Features::RING_PACKED);
-
-        if control.queue(vq).ok_or(EINVAL)?.was_live {
-            return Err(EOPNOTSUPP);
-        }
-        Ok(if packed {
-            VqState::Packed {
-                last_avail_counter: true,
-                last_avail_idx: 0,
-                last_used_counter: true,
-                last_used_idx: 0,
-            }
-        } else {
-            VqState::Split { avail_index: 0 }
-        })
     }
 }

@@ -6,7 +6,11 @@
 //! The device never sees the consumer's control queue, so it can be in an address space to which
 //! no data queue belongs.
 
-use super::requester::Requester;
+use super::{
+    requester::Requester,
+    served::Outcome, //
+};
+use core::fmt;
 use kernel::{
     prelude::*,
     sync::{
@@ -23,7 +27,6 @@ use virtio::{
         self,
         Command,
         Effect,
-        Refusal,
         Rules,
         MAX_COMMAND, //
     },
@@ -42,19 +45,6 @@ const ERRORS: usize = 9;
 /// Most descriptors of a command. Linux uses five.
 const MAX_DESCRIPTORS: u32 = 64;
 
-/// What became of a look at the queue.
-#[derive(Default)]
-pub(crate) struct Outcome {
-    /// There may be more to do.
-    pub(crate) more: bool,
-    /// The consumer wants an interrupt.
-    pub(crate) interrupt: bool,
-    /// The configuration may have changed.
-    pub(crate) reconfigured: bool,
-    /// The command was refused, which the consumer was told.
-    pub(crate) refusal: Option<Refusal>,
-}
-
 /// Why the queue cannot be served any more. The device has to be reset.
 pub(crate) enum Broken {
     /// By the consumer.
@@ -63,6 +53,18 @@ pub(crate) enum Broken {
     NoAnswer,
     /// By the device, or because the queue is being stopped.
     Device(Error),
+}
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Consumer(error) => error.fmt(f),
+            Self::NoAnswer => f.write_str("a command has no room for its answer"),
+            Self::Device(error) => {
+                write!(f, "the device does not answer (error {})", error.to_errno())
+            }
+        }
+    }
 }
 
 impl From<RingError<Fault>> for Broken {
@@ -106,6 +108,11 @@ impl ControlQueue {
             rules,
             command: buffer,
         }
+    }
+
+    /// Returns the index of the next command: one that was given up is to be looked at again.
+    pub(crate) fn next(&self) -> u16 {
+        self.queue.next_used()
     }
 
     /// Stops serving, and returns what the device's queue is reached by.
@@ -152,6 +159,9 @@ impl ControlQueue {
                     .ask(command.bytes(), reply, stop)
                     .map_err(Broken::Device)?;
                 *ack = control::ack(said);
+                if *ack == control::OK {
+                    self.requester.record(&command);
+                }
                 outcome.reconfigured =
                     *ack == control::OK && matches!(command.effect(), Effect::MacAddr(_));
                 answer

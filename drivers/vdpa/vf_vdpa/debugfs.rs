@@ -11,7 +11,10 @@ use kernel::{
     fmt,
     sync::Arc, //
 };
-use virtio::queue::Addresses;
+use virtio::{
+    features::Features,
+    queue::Addresses, //
+};
 
 /// The contents of the file.
 pub(crate) struct StateFile(Arc<Shared>);
@@ -71,12 +74,24 @@ impl Writer for StateFile {
             {
                 write!(f, "desc {desc:#x} driver {driver:#x} device {device:#x}, ")?;
             }
-            writeln!(
+            write!(
                 f,
                 "{} kicks, {} interrupts",
                 counters.kicks(),
                 counters.interrupts()
             )?;
+            if let Some(seconds) = queue.relayed() {
+                write!(f, ", relayed for {seconds} s")?;
+                if !limits.hidden.contains(Features::RING_RESET) {
+                    f.write_str(" and until a reset: the function has no RING_RESET")?;
+                }
+            }
+            for (name, value) in counters.counters().all() {
+                if value != 0 {
+                    f.write_fmt(kernel::prelude::fmt!(", {value} {name}"))?;
+                }
+            }
+            writeln!(f)?;
         }
         Ok(())
     }

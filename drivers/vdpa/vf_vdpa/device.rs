@@ -49,7 +49,7 @@ impl Operations for VfDevice {
             .shared
             .receivers
             .queue(vq)
-            .map(|queue| queue.callback())
+            .map(|queue| &queue.gate().callback)
     }
 
     fn config_callback<'c, 'a>(cx: Cx<'c, 'a>) -> &'c Slot {
@@ -92,8 +92,8 @@ impl Operations for VfDevice {
         control.queue(vq).is_some_and(|queue| queue.ready)
     }
 
-    fn set_vq_state(cx: Cx<'_, '_>, _vq: u16, state: VqState) -> Result {
-        cx.parent().set_vq_state(state)
+    fn set_vq_state(cx: Cx<'_, '_>, vq: u16, state: VqState) -> Result {
+        cx.parent().set_vq_state(vq, state)
     }
 
     fn get_vq_state(cx: Cx<'_, '_>, vq: u16) -> Result<VqState> {
@@ -105,20 +105,27 @@ impl Operations for VfDevice {
         if vq >= cx.data().nvqs {
             return Err(EINVAL);
         }
-        let ready = {
+        let (ready, relayed) = {
             let mut control = shared.control.lock();
-            control.queue(vq).ok_or(EINVAL)?.ready
+            let queue = control.queue(vq).ok_or(EINVAL)?;
+            (queue.ready, queue.relayed())
         };
         let queue = shared.receivers.queue(vq).ok_or(EINVAL)?;
 
         stats.put(c"kicks", queue.kicks())?;
         stats.put(c"interrupts", queue.interrupts())?;
-        stats.put(c"ready", ready.into())
+        stats.put(c"ready", ready.into())?;
+        stats.put(c"relayed", relayed.is_some().into())?;
+        stats.put(c"relayed_seconds", relayed.unwrap_or(0))?;
+        for (name, value) in queue.counters().all() {
+            stats.put(name, value)?;
+        }
+        Ok(())
     }
 
     fn get_vq_notification(cx: Cx<'_, '_>, vq: u16) -> Option<NotificationArea> {
         let function = cx.parent();
-        // What the consumer accepts makes no difference: the answer must not change.
+        // What the consumer accepts makes no difference: the address must not change.
         let queue = function.fixed_limits(cx.data(), vq)?;
         let layout = function.shared.transport.layout().notify();
         let bar = u32::from(layout.window().bar());
@@ -130,6 +137,9 @@ impl Operations for VfDevice {
         }
         let start = function.pdev.resource_start(bar).ok()?;
         let addr = notify::doorbell_page(layout, start, queue.doorbell.offset, size)?;
+        // A relay has to see kicks. The address stays the same, for a mapping that was allowed
+        // earlier and is used only now.
+        let size = if function.gives_doorbell(vq) { size } else { 0 };
         Some(NotificationArea { addr, size })
     }
 
@@ -214,6 +224,14 @@ impl Operations for VfDevice {
 
     fn reset(cx: Cx<'_, '_>) -> Result {
         cx.parent().reset()
+    }
+
+    fn suspend(cx: Cx<'_, '_>) -> Result {
+        cx.parent().suspend(cx.data())
+    }
+
+    fn resume(cx: Cx<'_, '_>) -> Result {
+        cx.parent().resume(cx.data())
     }
 
     fn get_config_size(cx: Cx<'_, '_>) -> usize {

@@ -134,13 +134,11 @@ impl<'bound> Function<'bound> {
                 );
             };
             let claim = Claim::new(pdev, &layout, c"vf_vdpa").inspect_err(cannot_map)?;
-            let (transport, mut selector) =
-                Transport::new(pdev, layout).inspect_err(cannot_map)?;
+            let (transport, mut selector) = Transport::new(pdev, layout).inspect_err(cannot_map)?;
             let limits = Limits::read(pdev, &transport, &mut selector, id)?;
 
             let name = CString::try_from_fmt(fmt!("{}", pdev.as_ref().name()))?;
-            let receivers =
-                Receivers::new(pdev.as_ref(), limits.nvqs(), transport.notifier())?;
+            let receivers = Receivers::new(pdev.as_ref(), limits.nvqs(), transport.notifier())?;
             let interrupts = Interrupts::new(pdev, &receivers, &name)?;
             enabled.save().inspect_err(|error| {
                 dev_err!(

@@ -11,24 +11,44 @@ use super::{
     function::Function,
     interrupts::Interrupts,
     limits::MULTIQUEUE,
-    profile::Profile, //
+    profile::Profile,
+    relay_queue::RelayQueue,
+    served::Server, //
 };
 use kernel::{
     fmt,
-    prelude::*, //
+    prelude::*,
+    time::Instant, //
 };
 use vdpa::{
-    virtio_pci::QueueLimits,
+    virtio_pci::{
+        Doorbell,
+        QueueLimits, //
+    },
     Text, //
 };
 use virtio::{
     features::Features,
     queue::{
+        Addresses,
         RingKind,
         Size, //
     },
     status::Status, //
 };
+
+/// A virtqueue as it is programmed.
+#[derive(Clone, Copy)]
+pub(crate) struct Ring {
+    /// Its number, as the consumer counts.
+    pub(crate) vq: u16,
+    pub(crate) size: Size,
+    pub(crate) addresses: Addresses,
+    /// Where the consumer wants it to begin; meaningful for a split ring.
+    pub(crate) index: u16,
+    pub(crate) vector: u16,
+    pub(crate) doorbell: Doorbell,
+}
 
 impl Function<'_> {
     /// Returns the limits of a virtqueue, by the index that the consumer uses, if it exists with the
@@ -76,7 +96,11 @@ impl Function<'_> {
         let wanted = control.status.union(Status::DRIVER_OK);
 
         self.confine(control)?;
-        if let Err(error) = self.shared.transport.set_config_vector(Interrupts::CONFIG_VECTOR) {
+        if let Err(error) = self
+            .shared
+            .transport
+            .set_config_vector(Interrupts::CONFIG_VECTOR)
+        {
             self.complain(fmt!("the device takes no configuration interrupt"));
             return Err(error);
         }
@@ -100,6 +124,7 @@ impl Function<'_> {
             return Err(EIO);
         }
         self.program_mac(control)?;
+        self.replay(control)?;
         if let Some(vq) = served {
             if control.queue(vq).is_some_and(|queue| queue.ready) {
                 self.serve_control(control, profile, vq)?;
@@ -141,8 +166,12 @@ impl Function<'_> {
         }
     }
 
-    /// Programs a virtqueue, and enables it.
-    fn enable_queue(&self, control: &mut Control, profile: &Profile, vq: u16) -> Result {
+    /// Returns the ring of a virtqueue as the consumer has set it up, checked.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL`, after a log line, if the consumer has not set up what a device can work with.
+    pub(crate) fn ring(&self, control: &mut Control, profile: &Profile, vq: u16) -> Result<Ring> {
         let kind = RingKind::from_features(control.accepted);
         let Some(limits) = self.queue_limits(profile, control.accepted, vq) else {
             self.complain(fmt!(
@@ -151,75 +180,90 @@ impl Function<'_> {
             return Err(EINVAL);
         };
         let queue = *control.queue(vq).ok_or(EINVAL)?;
-
-        if queue.hardware == HardwareQueue::Parked {
-            self.complain(fmt!(
-                "virtqueue {vq} cannot be enabled again before a reset"
-            ));
-            return Err(EBUSY);
-        }
         let Some(addresses) = queue.addresses else {
             self.complain(fmt!("virtqueue {vq} has no addresses"));
             return Err(EINVAL);
         };
         let num = queue.num.unwrap_or(u32::from(limits.max_size));
-        let checked = Size::new(num, limits.max_size, kind)
-            .and_then(|size| addresses.validate(size, kind).map(|()| size));
-        let size = match checked {
-            Ok(size) => size,
-            Err(error) => {
+        let size = Size::new(num, limits.max_size, kind)
+            .and_then(|size| addresses.validate(size, kind).map(|()| size))
+            .map_err(|error| {
                 self.complain(fmt!("virtqueue {vq}: {}", Text(error)));
-                return Err(EINVAL);
-            }
+                EINVAL
+            })?;
+
+        Ok(Ring {
+            vq,
+            size,
+            addresses,
+            index: queue.index.unwrap_or(0),
+            vector: self.interrupts.vector(vq),
+            doorbell: limits.doorbell,
+        })
+    }
+
+    /// Programs a virtqueue, and enables it: by way of a relay if its device cannot start where the
+    /// consumer is.
+    ///
+    /// # Errors
+    ///
+    /// Any, after a log line.
+    pub(crate) fn enable_queue(&self, control: &mut Control, profile: &Profile, vq: u16) -> Result {
+        if control
+            .queue(vq)
+            .is_some_and(|queue| queue.hardware == HardwareQueue::Parked)
+        {
+            self.complain(fmt!(
+                "virtqueue {vq} cannot be enabled again before a reset"
+            ));
+            return Err(EBUSY);
+        }
+        let ring = self.ring(control, profile, vq)?;
+        let receiver = self.shared.receivers.queue(vq).ok_or(EINVAL)?;
+        let relay = if ring.index == 0 {
+            None
+        } else {
+            // What is left of an earlier one has the same place in the driver's window.
+            drop(receiver.end_serving());
+            Some(self.relay(control, ring)?)
         };
+        let addresses = relay.as_ref().map_or(ring.addresses, RelayQueue::addresses);
 
         // The first interrupt may come at once.
-        if let Some(queue) = self.shared.receivers.queue(vq) {
-            queue.set_muted(false);
-        }
-        let result = self
-            .shared
+        receiver.gate().set_muted(false);
+        self.shared
             .transport
-            .queue(&mut control.selector, limits.doorbell.index)
-            .enable(size, &addresses, self.interrupts.vector(vq));
-        if let Err(error) = result {
-            self.complain(fmt!(
-                "virtqueue {vq}: the device does not enable it (error {})",
-                error.to_errno()
-            ));
-            return Err(error);
-        }
-        if let Some(queue) = control.queue(vq) {
-            queue.hardware = HardwareQueue::Enabled;
-            queue.was_live = true;
+            .queue(&mut control.selector, ring.doorbell.index)
+            .enable(ring.size, &addresses, ring.vector)
+            .inspect_err(|error| {
+                self.complain(fmt!(
+                    "virtqueue {vq}: the device does not enable it (error {})",
+                    error.to_errno()
+                ));
+            })?;
+        let queue = control.queue(vq).ok_or(EINVAL)?;
+        queue.was_live = true;
+        queue.hardware = HardwareQueue::Enabled;
+        if let Some(relay) = relay {
+            receiver.install(Server::Relay(relay));
+            queue.hardware = HardwareQueue::Relayed;
+            queue.relayed_since = Some(Instant::now());
         }
         Ok(())
     }
 
     /// Stops one virtqueue of a live device, and nothing else.
     fn disable_queue(&self, control: &mut Control, profile: &Profile, vq: u16) {
-        let resettable = self.shared.limits.hidden.contains(Features::RING_RESET);
-        let Some(limits) = self.queue_limits(profile, control.accepted, vq) else {
+        let Some(receiver) = self.shared.receivers.queue(vq) else {
             return;
         };
-        let enabled = control
-            .queue(vq)
-            .is_some_and(|queue| queue.hardware == HardwareQueue::Enabled);
-        if !enabled {
+        if !control.queue(vq).is_some_and(|queue| queue.hardware.runs()) {
             return;
         }
+        receiver.pause_serving();
+        receiver.gate().set_muted(true);
 
-        if let Some(queue) = self.shared.receivers.queue(vq) {
-            queue.close();
-            queue.set_muted(true);
-        }
-        let result = if resettable {
-            self.shared.transport
-                .queue(&mut control.selector, limits.doorbell.index)
-                .reset()
-        } else {
-            Err(EOPNOTSUPP)
-        };
+        let result = self.stop_queue(control, profile, vq);
         if let Err(error) = result {
             self.complain(
                 fmt!(
@@ -228,25 +272,53 @@ impl Function<'_> {
                 ),
             );
         }
+        // A consumer that goes on in the same rings wants to go on where they are.
+        let index = result
+            .and_then(|()| self.standing(control, profile, vq))
+            .ok();
         if let Some(queue) = control.queue(vq) {
+            queue.index = index;
             queue.hardware = match result {
                 Ok(()) => HardwareQueue::Disabled,
                 Err(_) => HardwareQueue::Parked,
             };
         }
+        receiver.gate().callback.call();
+    }
+
+    /// Stops a virtqueue in hardware.
+    ///
+    /// # Errors
+    ///
+    /// - `EOPNOTSUPP` if the function can only stop all of them.
+    /// - `EINVAL` if there is no such virtqueue.
+    /// - `ENODEV`, `ETIMEDOUT` if it does not stop.
+    pub(crate) fn stop_queue(&self, control: &mut Control, profile: &Profile, vq: u16) -> Result {
+        if !self.shared.limits.hidden.contains(Features::RING_RESET) {
+            return Err(EOPNOTSUPP);
+        }
+        let limits = self
+            .queue_limits(profile, control.accepted, vq)
+            .ok_or(EINVAL)?;
+
+        self.shared
+            .transport
+            .queue(&mut control.selector, limits.doorbell.index)
+            .reset()
     }
 
     /// Lets kicks of an enabled virtqueue through.
-    fn open_gate(&self, control: &mut Control, profile: &Profile, vq: u16) {
+    pub(crate) fn open_gate(&self, control: &mut Control, profile: &Profile, vq: u16) {
         let limits = self.queue_limits(profile, control.accepted, vq);
-        let enabled = control
-            .queue(vq)
-            .is_some_and(|queue| queue.hardware == HardwareQueue::Enabled);
+        let hardware = control.queue(vq).map(|queue| queue.hardware);
+        let receiver = self.shared.receivers.queue(vq);
 
-        if let (true, Some(limits), Some(queue)) =
-            (enabled, limits, self.shared.receivers.queue(vq))
-        {
-            queue.open(limits.doorbell);
+        match (hardware, limits, receiver) {
+            (Some(HardwareQueue::Enabled), Some(limits), Some(queue)) => {
+                queue.gate().open(limits.doorbell);
+            }
+            (Some(HardwareQueue::Relayed), _, Some(queue)) => queue.begin(),
+            _ => {}
         }
     }
 
@@ -255,8 +327,8 @@ impl Function<'_> {
     pub(crate) fn close_gates(&self) {
         for queue in &self.shared.receivers.queues {
             queue.close();
-            queue.forget_kicks();
-            queue.set_muted(true);
+            queue.gate().forget_kicks();
+            queue.gate().set_muted(true);
         }
     }
 

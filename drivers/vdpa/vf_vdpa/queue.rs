@@ -1,169 +1,120 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The part of a virtqueue that is used without a lock: its doorbell, callback and counters.
+//! The part of a virtqueue that is used without the function's lock: where kicks and interrupts go,
+//! who serves it in the kernel, and counters.
 
 use super::{
     alarm::Alarm,
-    control_queue::ControlQueue,
-    requester::Requester,
-    served::Served, //
+    gate::{
+        Gate,
+        Look, //
+    },
+    served::{
+        Counters,
+        Served,
+        Server, //
+    }, //
 };
 use kernel::{
     prelude::*,
     static_lock_class,
     sync::{
         atomic::{
-            Acquire,
             Atomic,
-            Full,
             Relaxed, //
         },
         Arc, //
     }, //
 };
 use vdpa::{
-    callback::Slot,
     notifier::Notifier,
-    virtio_pci::Doorbell,
     work::Work, //
 };
 
-/// A doorbell in one word, so that whoever finds the gate open has all of it.
-///
-/// Bit 63 is set while the gate is open; the number of the queue is in bits 32 to 47, the offset in
-/// the BAR in bits 0 to 31.
-const OPEN: u64 = 1 << 63;
-
-fn pack(doorbell: Doorbell) -> u64 {
-    OPEN | u64::from(doorbell.index) << 32 | u64::from(doorbell.offset)
-}
-
-fn unpack(word: u64) -> Option<Doorbell> {
-    let [o0, o1, o2, o3, i0, i1, _, _] = word.to_le_bytes();
-
-    (word & OPEN != 0).then_some(Doorbell {
-        index: u16::from_le_bytes([i0, i1]),
-        offset: u32::from_le_bytes([o0, o1, o2, o3]),
-    })
-}
-
 /// What is known of a virtqueue without a lock, by the index that the consumer uses.
 pub(crate) struct Queue {
-    /// The consumer's callback, and whoever serves the queue if the device does not.
     work: Pin<KBox<Work<Served>>>,
-    notifier: Arc<Notifier>,
-    /// The kernel serves the queue: kicks are for it.
-    served: Atomic<bool>,
-    /// The gate of the doorbell: 0, or what [`pack`] returns.
-    doorbell: Atomic<u64>,
-    /// The queue is not enabled, and the consumer is not told of interrupts.
-    muted: Atomic<bool>,
-    /// A kick came while the gate was closed.
-    pending: Atomic<bool>,
     kicks: Atomic<u64>,
     interrupts: Atomic<u64>,
 }
 
 impl Queue {
     pub(crate) fn new(notifier: Arc<Notifier>, alarm: Arc<Alarm>) -> Result<Self> {
-        let work = Work::new(Served::new(alarm), c"vf_vdpa", static_lock_class!());
+        let work = Work::new(
+            Served::new(notifier, alarm),
+            c"vf_vdpa",
+            static_lock_class!(),
+        );
 
         Ok(Self {
             work: KBox::pin_init(work, GFP_KERNEL)?,
-            notifier,
-            served: Atomic::new(false),
-            doorbell: Atomic::new(0),
-            muted: Atomic::new(true),
-            pending: Atomic::new(false),
             kicks: Atomic::new(0),
             interrupts: Atomic::new(0),
         })
     }
 
-    /// Returns the slot of the consumer's callback.
-    pub(crate) fn callback(&self) -> &Slot {
-        &self.work.data().callback
+    /// Returns where kicks and interrupts go.
+    pub(crate) fn gate(&self) -> &Gate {
+        &self.work.data().gate
+    }
+
+    /// Returns what was relayed since probe.
+    pub(crate) fn counters(&self) -> &Counters {
+        &self.work.data().counters
     }
 
     /// Passes a kick on to whoever serves the queue, or remembers it if nobody does. Any context.
     pub(crate) fn kick(&self) {
         self.kicks.add(1, Relaxed);
-        if self.served.load(Acquire) {
-            return self.work.queue();
-        }
-        let doorbell = match unpack(self.doorbell.load(Acquire)) {
-            Some(doorbell) => Some(doorbell),
-            None => {
-                // The gate may open right now. Both sides write, then read, with full barriers:
-                // one of them sees the other.
-                self.pending.xchg(true, Full);
-                unpack(self.doorbell.load(Acquire))
-            }
-        };
-
-        if let Some(doorbell) = doorbell {
-            self.notifier.ring(doorbell);
+        if self.gate().kick() == Look::Needed {
+            self.work.queue();
         }
     }
 
-    /// Opens the gate, and makes up for a kick that came too early.
-    pub(crate) fn open(&self, doorbell: Doorbell) {
-        self.doorbell.xchg(pack(doorbell), Full);
-        if self.pending.xchg(false, Full) {
-            self.notifier.ring(doorbell);
+    /// Passes an interrupt on to whoever waits for it. Hard interrupt context.
+    pub(crate) fn interrupt(&self) {
+        self.interrupts.add(1, Relaxed);
+        if self.gate().interrupt() == Look::Needed {
+            self.work.queue();
         }
     }
 
-    /// Has the queue served by the kernel from now on.
-    pub(crate) fn serve(&self, server: ControlQueue) {
-        self.work.data().start(server);
-        self.served.xchg(true, Full);
+    /// Installs whoever serves the queue from [`begin`](Self::begin) on. Nobody does now.
+    pub(crate) fn install(&self, server: Server) {
+        self.work.data().install(server);
+    }
+
+    /// Has the installed server serve from now on.
+    pub(crate) fn begin(&self) {
+        let relays = self.with_server(|server| matches!(server, Server::Relay(_)));
+
+        self.gate().serve(relays == Some(true));
         // Whatever was kicked for before is found by looking.
         self.work.queue();
     }
 
-    /// Has the queue served by the kernel no more, and waits for the command that is being served.
-    /// Sleeps.
-    pub(crate) fn end_serving(&self) -> Option<Requester> {
-        self.pause_serving();
-        self.work.data().finish()
+    /// Calls `f` with the server, if there is one, which was paused.
+    pub(crate) fn with_server<R>(&self, f: impl FnOnce(&mut Server) -> R) -> Option<R> {
+        self.work.data().with(f)
     }
 
-    /// Serves nothing any more, and waits for the command that is being served, which is given up.
-    /// Sleeps.
-    pub(crate) fn pause_serving(&self) {
-        self.hurry();
-        self.work.cancel();
-    }
-
-    /// Makes the command that is being served come to an end soon; no other will be.
-    fn hurry(&self) {
-        self.served.xchg(false, Full);
+    /// Lets no kick through any more. One that is under way may still reach the device. What is being
+    /// served comes to an end soon.
+    pub(crate) fn close(&self) {
+        self.gate().close();
         self.work.data().hurry();
     }
 
-    /// Closes the gate. A kick that is under way may still reach the device.
-    pub(crate) fn close(&self) {
-        self.doorbell.xchg(0, Full);
-        self.hurry();
+    /// Serves nothing any more, and waits for what is being served, which is given up. Sleeps.
+    pub(crate) fn pause_serving(&self) {
+        self.close();
+        self.work.cancel();
     }
 
-    /// Tells the consumer of interrupts, or not.
-    pub(crate) fn set_muted(&self, muted: bool) {
-        self.muted.xchg(muted, Full);
-    }
-
-    /// Forgets kicks that came too early.
-    pub(crate) fn forget_kicks(&self) {
-        self.pending.xchg(false, Full);
-    }
-
-    /// Passes an interrupt on to the consumer. Hard interrupt context.
-    pub(crate) fn interrupt(&self) {
-        self.interrupts.add(1, Relaxed);
-        if !self.muted.load(Acquire) {
-            self.callback().call();
-        }
+    /// Takes the server away. Sleeps.
+    pub(crate) fn end_serving(&self) -> Option<Server> {
+        self.pause_serving();
+        self.work.data().finish()
     }
 
     /// Returns the number of kicks since probe, without those through a mapped doorbell.

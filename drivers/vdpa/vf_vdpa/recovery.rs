@@ -33,7 +33,9 @@ impl Function<'_> {
         let control = &mut *control;
 
         self.close_gates();
-        self.end_serving(control);
+        for queue in &self.shared.receivers.queues {
+            queue.pause_serving();
+        }
         // What it had to say was of the time before.
         self.shared.receivers.alarm.take_broken();
         control.forget();
@@ -41,13 +43,19 @@ impl Function<'_> {
             Phase::Gone => Err(ENODEV),
             // It was stopped, or cut off from memory, when it was detached.
             Phase::Detached => Ok(()),
-            Phase::Stopped | Phase::Live | Phase::Lost | Phase::CutOff => self.quiesce(control),
+            Phase::Stopped | Phase::Live | Phase::Suspended | Phase::Lost | Phase::CutOff => {
+                self.quiesce(control)
+            }
         };
         if result.is_ok() && control.phase != Phase::Detached {
             control.phase = Phase::Stopped;
         }
         // It reaches no memory any more, whatever came of it.
         control.requester = None;
+        for queue in &self.shared.receivers.queues {
+            drop(queue.end_serving());
+            queue.gate().forget_mapping();
+        }
         self.reset_groups(control);
         self.unconfine(control);
         self.interrupts.synchronize();
@@ -248,5 +256,8 @@ impl Function<'_> {
             let _ = self.quiesce(control);
         }
         self.lose(control);
+        if !self.enabled.is_master() {
+            dev_info!(self.pdev, "stopped, the machine goes down\n");
+        }
     }
 }

@@ -27,6 +27,16 @@ use vdpa::{
     }, //
 };
 use virtio::{
+    control::{
+        self,
+        Command,
+        MAX_COMMAND, //
+    },
+    journal::{
+        self,
+        Cursor,
+        Journal, //
+    },
     queue::{
         Addresses,
         Size, //
@@ -40,6 +50,9 @@ use virtio::{
 
 /// How long a device may take to answer a command.
 const TIMEOUT: Delta = Delta::from_secs(5);
+
+/// How long a device may take for all that it is told again.
+const REPLAY_TIMEOUT: Delta = Delta::from_secs(20);
 
 /// How long the first wait for an answer is, and the longest.
 const FIRST_WAIT: Delta = Delta::from_micros(20);
@@ -59,6 +72,15 @@ pub(crate) struct Requester {
     doorbell: Doorbell,
     /// The last command was given up: its answer is still to come.
     abandoned: bool,
+    /// What the consumer's commands have made of the device.
+    journal: Journal<KVec<u8>>,
+}
+
+/// Returns the journal of a device with `pairs` queue pairs that was reset.
+pub(crate) fn new_journal(pairs: u16) -> Result<Journal<KVec<u8>>> {
+    let buffer = KVec::from_elem(0, journal::buffer_len(pairs), GFP_KERNEL)?;
+
+    Journal::new(buffer, pairs).ok_or(EINVAL)
 }
 
 impl Requester {
@@ -71,6 +93,7 @@ impl Requester {
         limits: QueueLimits,
         memory: OwnMemory,
         notifier: Arc<Notifier>,
+        journal: Journal<KVec<u8>>,
     ) -> Result<Self> {
         let requests = Requests::new(limits.max_size, memory.address()).ok_or(EINVAL)?;
 
@@ -80,6 +103,7 @@ impl Requester {
             notifier,
             doorbell: limits.doorbell,
             abandoned: false,
+            journal,
         })
     }
 
@@ -91,6 +115,41 @@ impl Requester {
     /// Returns where the device finds the rings.
     pub(crate) fn addresses(&self) -> Addresses {
         self.requests.addresses()
+    }
+
+    /// Takes what is known of the device's configuration, as the device is reset.
+    pub(crate) fn into_journal(self) -> Journal<KVec<u8>> {
+        self.journal
+    }
+
+    /// Notes a command of the consumer that the device has accepted.
+    pub(crate) fn record(&mut self, command: &Command<'_>) {
+        self.journal.record(command);
+    }
+
+    /// Makes a device that was reset what the consumer's commands had made of it. Sleeps.
+    ///
+    /// # Errors
+    ///
+    /// - `EIO` if the device does not accept again what it has accepted before.
+    /// - `ETIMEDOUT` if that takes too long.
+    /// - As [`ask`](Self::ask).
+    pub(crate) fn replay(&mut self) -> Result {
+        let mut command = KVec::from_elem(0, MAX_COMMAND, GFP_KERNEL)?;
+        let mut cursor = Cursor::default();
+        let start = Instant::<Monotonic>::now();
+
+        while let Some(len) = self.journal.next(&mut cursor, &mut command) {
+            let bytes = command.get(..len).unwrap_or_default();
+
+            if self.ask(bytes, &mut [], &Atomic::new(false))? != control::OK {
+                return Err(EIO);
+            }
+            if start.elapsed() > REPLAY_TIMEOUT {
+                return Err(ETIMEDOUT);
+            }
+        }
+        Ok(())
     }
 
     /// Sends a command, and waits for the answer, of which all but the last byte go to `reply`.
@@ -149,11 +208,7 @@ impl Requester {
                 return Err(ECANCELED);
             }
             fsleep(pause);
-            pause = if pause < LONGEST_WAIT {
-                pause + pause
-            } else {
-                LONGEST_WAIT
-            };
+            pause = (pause + pause).min(LONGEST_WAIT);
         }
     }
 }

@@ -266,14 +266,16 @@ impl Function<'_> {
         }
     }
 
-    /// Allocates memory that the function reaches, once it is confined, for the driver. The function
-    /// has no reason to write to the first `read_only` bytes, and cannot if a process has its data
-    /// queues.
+    /// Allocates memory that the function reaches, once it is confined, for the driver: `offset` bytes
+    /// into the driver's window. The function has no reason to write to the first `read_only` bytes,
+    /// and cannot if a process has its data queues.
     ///
-    /// It must not be dropped before the function has been reset.
+    /// It must not be dropped before whatever uses it in the function has been reset. That is the case
+    /// with what was in the same place before, if anything.
     pub(crate) fn own_memory(
         &self,
         control: &Control,
+        offset: u64,
         len: usize,
         read_only: usize,
     ) -> Result<OwnMemory> {
@@ -281,7 +283,28 @@ impl Function<'_> {
             return OwnMemory::coherent(self.pdev.as_ref(), len);
         }
         let space = self.space()?;
-        OwnMemory::mapped(&space.domain, space.split.own.first(), len, read_only)
+        let at = space.split.own.first().checked_add(offset).ok_or(ENOSPC)?;
+        let range = iova::Range::from_size(at, u64::try_from(len)?).ok_or(ENOSPC)?;
+
+        if !space.split.own.contains(range) {
+            return Err(ENOSPC);
+        }
+        space.domain.unmap(range);
+        OwnMemory::mapped(&space.domain, at, len, read_only)
+    }
+
+    /// Returns the memory in which the consumer's data queues lie, if the kernel can reach it.
+    ///
+    /// # Errors
+    ///
+    /// `EOPNOTSUPP` if the consumer is the kernel: the DMA API has mapped the memory then.
+    pub(crate) fn data_memory(&self, control: &Control) -> Result<Arc<GuestMemory>> {
+        let [asid, _] = control.asids;
+
+        if control.kernel_consumer {
+            return Err(EOPNOTSUPP);
+        }
+        Ok(self.memory.space(asid)?.clone())
     }
 
     /// Returns the addresses that a process may map.

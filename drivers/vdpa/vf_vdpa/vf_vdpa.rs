@@ -18,6 +18,7 @@ mod debugfs;
 mod device;
 mod driver;
 mod function;
+mod gate;
 mod interrupts;
 mod limits;
 mod mgmt;
@@ -25,9 +26,11 @@ mod profile;
 mod program;
 mod queue;
 mod recovery;
+mod relay_queue;
 mod requester;
 mod served;
 mod space;
+mod suspend;
 
 kernel::module_driver!(<T>, vdpa::pci::Adapter<T>, {
     type: driver::VfVdpa,

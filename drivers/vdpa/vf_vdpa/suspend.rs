@@ -1,0 +1,358 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Stopping a device so that it, or another, can go on: where each virtqueue stands.
+
+use super::{
+    control::{
+        Control,
+        HardwareQueue,
+        Phase, //
+    },
+    function::Function,
+    profile::Profile,
+    program::Ring,
+    served::Server, //
+};
+use kernel::{
+    prelude::*,
+    time::{
+        delay::fsleep,
+        Delta,
+        Instant,
+        Monotonic, //
+    }, //
+};
+use vdpa::{
+    Text,
+    VqState, //
+};
+use virtio::{
+    device_id::DeviceId,
+    features::Features,
+    policy,
+    queue::is_initial_state_packed,
+    standing,
+    status::Status, //
+};
+
+/// How long a network device may take for what it was told of before it is stopped anyhow.
+const SHORT_DRAIN: Delta = Delta::from_millis(100);
+
+/// How long any other may take, before it is not stopped.
+const LONG_DRAIN: Delta = Delta::from_secs(10);
+
+/// How long a wait is between two looks.
+const DRAIN_POLL: Delta = Delta::from_micros(200);
+
+impl Function<'_> {
+    /// Stops the virtqueues of a live device, and finds out where they stand.
+    ///
+    /// # Errors
+    ///
+    /// - `EOPNOTSUPP` if the rings do not tell, and if the consumer is the kernel.
+    /// - `EBUSY` if the device does not finish what must be finished: it goes on.
+    /// - `EIO` if the device cannot be stopped, or has not kept the order, or its rings make no
+    ///   sense: it demands a reset.
+    pub(crate) fn suspend(&self, profile: &Profile) -> Result {
+        let mut control = self.shared.control.lock();
+        let control = &mut *control;
+
+        self.refresh(control);
+        match control.phase {
+            Phase::Suspended => return Ok(()),
+            Phase::Live if !control.status.contains(Status::NEEDS_RESET) => {}
+            _ => return Err(EIO),
+        }
+        if control.kernel_consumer || !policy::is_movable(control.accepted) {
+            return Err(EOPNOTSUPP);
+        }
+        for queue in &self.shared.receivers.queues {
+            queue.gate().close_kicks();
+        }
+        if let Err(error) = self.drain(control, profile) {
+            self.reopen(control, profile);
+            return Err(error);
+        }
+        self.close_gates();
+        for queue in &self.shared.receivers.queues {
+            queue.pause_serving();
+        }
+        let result = self
+            .stop_queues(control, profile)
+            .and_then(|()| self.note_standings(control, profile));
+        if result.is_ok() {
+            control.phase = Phase::Suspended;
+        } else {
+            self.give_up(control);
+            control.demand_reset();
+        }
+        // Interrupts may have come too late to be passed on, or were never sent for what a relay
+        // has returned just now.
+        for queue in &self.shared.receivers.queues {
+            queue.gate().callback.call();
+        }
+        result.map_err(|_| EIO)
+    }
+
+    /// Lets kicks through again.
+    fn reopen(&self, control: &mut Control, profile: &Profile) {
+        for (vq, queue) in (0..profile.nvqs).zip(&self.shared.receivers.queues) {
+            let served =
+                control.queue(vq).map(|queue| queue.hardware) == Some(HardwareQueue::Served);
+            if served {
+                queue.begin();
+            } else {
+                self.open_gate(control, profile, vq);
+            }
+        }
+    }
+
+    /// Waits for what the device was told of. It is told of nothing more.
+    ///
+    /// What a network device receives into cannot be waited for, and what it sends is done in order:
+    /// the wait only keeps frames from being sent twice. Any other device has to finish, as it may
+    /// keep no order.
+    ///
+    /// # Errors
+    ///
+    /// `EBUSY` if that takes too long.
+    fn drain(&self, control: &mut Control, profile: &Profile) -> Result {
+        let network = self.shared.limits.id == DeviceId::NET;
+        let memory = self.data_memory(control)?;
+        let start = Instant::<Monotonic>::now();
+
+        for vq in 0..profile.nvqs {
+            let skip = network && vq % 2 == 0;
+            if skip || !control.queue(vq).is_some_and(|queue| queue.hardware.runs()) {
+                continue;
+            }
+            let Ring { addresses, .. } = self.ring(control, profile, vq)?;
+            let Ok(aim) = standing::available(&*memory, addresses) else {
+                continue;
+            };
+
+            while !standing::has_returned(&*memory, addresses, aim).unwrap_or(true) {
+                let elapsed = start.elapsed();
+                if network && elapsed > SHORT_DRAIN {
+                    return Ok(());
+                }
+                if elapsed > LONG_DRAIN {
+                    self.complain(fmt!("virtqueue {vq}: the device does not finish"));
+                    return Err(EBUSY);
+                }
+                fsleep(DRAIN_POLL);
+            }
+        }
+        Ok(())
+    }
+
+    /// Stops all data queues in hardware.
+    fn stop_queues(&self, control: &mut Control, profile: &Profile) -> Result {
+        if !self.shared.limits.hidden.contains(Features::RING_RESET) {
+            return self.quiesce(control);
+        }
+        for vq in 0..profile.nvqs {
+            if control.queue(vq).is_some_and(|queue| queue.hardware.runs()) {
+                self.stop_queue(control, profile, vq).inspect_err(|error| {
+                    self.complain(fmt!(
+                        "virtqueue {vq} cannot be stopped (error {})",
+                        error.to_errno()
+                    ));
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Finds out where the virtqueues stand, which have been stopped.
+    fn note_standings(&self, control: &mut Control, profile: &Profile) -> Result {
+        for vq in 0..profile.nvqs {
+            let hardware = control.queue(vq).ok_or(EINVAL)?.hardware;
+            if hardware == HardwareQueue::Disabled {
+                continue;
+            }
+            let index = self.standing(control, profile, vq)?;
+
+            if let Some(queue) = control.queue(vq) {
+                queue.index = Some(index);
+                queue.hardware = HardwareQueue::Disabled;
+            }
+        }
+        Ok(())
+    }
+
+    /// Finds out where a virtqueue stands, which has been stopped.
+    ///
+    /// # Errors
+    ///
+    /// Any, after a log line.
+    pub(crate) fn standing(
+        &self,
+        control: &mut Control,
+        profile: &Profile,
+        vq: u16,
+    ) -> Result<u16> {
+        let receiver = self.shared.receivers.queue(vq).ok_or(EINVAL)?;
+        let hardware = control.queue(vq).ok_or(EINVAL)?.hardware;
+
+        if matches!(hardware, HardwareQueue::Served | HardwareQueue::Relayed) {
+            let index = receiver.with_server(|server| match server {
+                Server::Control(server) => Ok(server.next()),
+                Server::Relay(relay) => relay.stand(receiver.counters()),
+            });
+            return index.unwrap_or(Err(EIO)).inspect_err(|error| {
+                self.complain(fmt!(
+                    "virtqueue {vq}: nobody knows where it stands (error {})",
+                    error.to_errno()
+                ));
+            });
+        }
+        let memory = self.data_memory(control)?;
+        let ring = self.ring(control, profile, vq)?;
+        // A device that serves a queue by itself began at the beginning.
+        let standing = standing::find(&*memory, ring.size, ring.addresses, 0).map_err(|error| {
+            self.complain(fmt!("virtqueue {vq}: {}", Text(error)));
+            EIO
+        })?;
+        Ok(standing.index)
+    }
+
+    /// Goes on where the device was suspended.
+    ///
+    /// # Errors
+    ///
+    /// `EIO` if the device was not suspended, or does not go on: it demands a reset.
+    pub(crate) fn resume(&self, profile: &Profile) -> Result {
+        let mut control = self.shared.control.lock();
+        let control = &mut *control;
+
+        match control.phase {
+            Phase::Live => return Ok(()),
+            Phase::Suspended => {}
+            _ => return Err(EIO),
+        }
+        let result = if self.shared.limits.hidden.contains(Features::RING_RESET) {
+            self.go_on(control, profile)
+        } else {
+            self.start_again(control, profile)
+        };
+        result.map_err(|_| {
+            self.give_up(control);
+            control.demand_reset();
+            EIO
+        })
+    }
+
+    /// Enables the virtqueues of a device that was not reset.
+    fn go_on(&self, control: &mut Control, profile: &Profile) -> Result {
+        let served = self.control_vq(profile, control.accepted);
+
+        for vq in 0..profile.nvqs {
+            if control.queue(vq).is_some_and(|queue| queue.ready) && served != Some(vq) {
+                self.enable_queue(control, profile, vq)?;
+            }
+        }
+        if let Some(vq) = served {
+            self.end_control(control, vq);
+            if control.queue(vq).is_some_and(|queue| queue.ready) {
+                self.serve_control(control, profile, vq)?;
+            }
+        }
+        control.phase = Phase::Live;
+        for vq in 0..profile.nvqs {
+            self.open_gate(control, profile, vq);
+        }
+        Ok(())
+    }
+
+    /// Starts a device that was reset, and makes it what it was.
+    fn start_again(&self, control: &mut Control, profile: &Profile) -> Result {
+        let shown = control.status;
+        let negotiated = Status::FEATURES_OK.union(Status::DRIVER_OK);
+
+        if let Some(vq) = self.control_vq(profile, control.accepted) {
+            self.end_control(control, vq);
+        }
+        control.status = shown.difference(negotiated);
+        self.shared.transport.set_status(control.status);
+        let result = if self.negotiate(control) {
+            self.start(control, profile)
+        } else {
+            Err(EIO)
+        };
+        // The consumer has not been told of any of this.
+        control.status = control.status.union(shown);
+        result
+    }
+
+    /// Sets the place from which a virtqueue shall go on.
+    ///
+    /// # Errors
+    ///
+    /// - `EINVAL` if there is no such virtqueue.
+    /// - `EBUSY` while it is enabled.
+    /// - `EOPNOTSUPP` if it is not the beginning, where a device starts, and the ring cannot be relayed.
+    pub(crate) fn set_vq_state(&self, vq: u16, state: VqState) -> Result {
+        let mut control = self.shared.control.lock();
+        let movable = policy::is_movable(control.accepted);
+        let queue = control.queue(vq).ok_or(EINVAL)?;
+        let index = match state {
+            VqState::Split { avail_index } if movable || avail_index == 0 => avail_index,
+            VqState::Split { .. } => return Err(EOPNOTSUPP),
+            VqState::Packed {
+                last_avail_counter,
+                last_avail_idx,
+                last_used_counter,
+                last_used_idx,
+            } => {
+                let initial = is_initial_state_packed(
+                    last_avail_counter,
+                    last_avail_idx,
+                    last_used_counter,
+                    last_used_idx,
+                );
+                if !initial {
+                    return Err(EOPNOTSUPP);
+                }
+                0
+            }
+        };
+
+        if queue.hardware != HardwareQueue::Disabled {
+            return Err(EBUSY);
+        }
+        queue.index = Some(index);
+        Ok(())
+    }
+
+    /// Returns the place from which a virtqueue would go on, which is not enabled.
+    ///
+    /// # Errors
+    ///
+    /// - `EINVAL` if there is no such virtqueue.
+    /// - `EBUSY` while it is enabled.
+    /// - `EOPNOTSUPP` if nobody knows.
+    pub(crate) fn vq_state(&self, vq: u16) -> Result<VqState> {
+        let mut control = self.shared.control.lock();
+        let packed = control.accepted.contains(Features::RING_PACKED);
+        let queue = control.queue(vq).ok_or(EINVAL)?;
+
+        if queue.hardware != HardwareQueue::Disabled {
+            return Err(EBUSY);
+        }
+        if !packed {
+            return Ok(VqState::Split {
+                avail_index: queue.index.ok_or(EOPNOTSUPP)?,
+            });
+        }
+        if queue.was_live {
+            return Err(EOPNOTSUPP);
+        }
+        Ok(VqState::Packed {
+            last_avail_counter: true,
+            last_avail_idx: 0,
+            last_used_counter: true,
+            last_used_idx: 0,
+        })
+    }
+}
