@@ -312,6 +312,10 @@ fn functions(command: &mut Command, sockets: &Path, queued: bool) {
                 format!("tap,id={id},ifname={id},script=no,downscript=no,vhost=off,queues={PAIRS}");
             command.args(["-netdev", &text]);
         }
+        command.args([
+            "-netdev",
+            "tap,id=pf,ifname=pf,script=no,downscript=no,vhost=off",
+        ]);
         queues = format!(",mq=on,vectors={}", 2 * PAIRS + 2);
     }
     command.args([
@@ -323,7 +327,8 @@ fn functions(command: &mut Command, sockets: &Path, queued: bool) {
         let more = if vf < 2 {
             ",host_mtu=9000".to_owned()
         } else {
-            format!(",packed=on,queue_reset=off{queues}")
+            let reset = if vf == 2 { "off" } else { "on" };
+            format!(",packed=on,queue_reset={reset}{queues}")
         };
         let text = format!(
             "virtio-net-pci,id=vf{vf},bus=vfport,addr=0x0.0x{},netdev=vf{vf},sriov-pf=pf,page-per-vq=on,mac=52:54:00:00:00:0{},{common}{more}",
@@ -335,7 +340,10 @@ fn functions(command: &mut Command, sockets: &Path, queued: bool) {
     command
         .args([
             "-device",
-            &format!("virtio-net-pci,id=pf,bus=vfport,addr=0x0.0x0,mac=52:54:00:00:00:10,{common}"),
+            &format!(
+                "virtio-net-pci,id=pf,bus=vfport,addr=0x0.0x0,mac=52:54:00:00:00:10,{common}{}",
+                if queued { ",netdev=pf" } else { "" }
+            ),
         ])
         .args(["-netdev", "user,id=hotnet,restrict=on"])
         .args([

@@ -107,7 +107,7 @@ fn comes_up(device: &Device) -> Result<()> {
     device.negotiate(LEAST)?;
     device.memory.clear()?;
     let ring = ring::new(&device.memory, SIZE, false, false)?;
-    device.set_queue(0, SIZE, ring.areas(), false)?;
+    device.set_queue(0, SIZE, ring.areas(), 0)?;
     device.enable(0, true)?;
     device.add_status(status::DRIVER_OK)?;
     let shown = device.status()?;

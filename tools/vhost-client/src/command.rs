@@ -5,6 +5,7 @@
 pub mod hold;
 pub mod info;
 pub mod queues;
+pub mod suspend;
 pub mod transfer;
 
 use std::path::PathBuf;
@@ -12,6 +13,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::{Args, Subcommand};
 
+use self::suspend::Way;
 use crate::abuse;
 use crate::fuzz;
 use crate::ktap::Report;
@@ -72,6 +74,22 @@ pub enum Command {
         /// The device cannot start it again before a reset
         #[arg(long)]
         for_good: bool,
+    },
+    /// Stop a device again and again under traffic, and have it go on where it was
+    Suspend {
+        #[command(flatten)]
+        wire: Wire,
+        /// How it goes on
+        #[arg(long, value_enum, default_value_t = Way::Restart)]
+        way: Way,
+        /// How often it is stopped
+        #[arg(long, default_value_t = 20)]
+        rounds: u32,
+        /// Frames each way
+        #[arg(long, default_value_t = 4000)]
+        count: u32,
+        #[command(flatten)]
+        setup: Setup,
     },
     /// Send frames to a device that sends them back
     Loopback {
@@ -154,6 +172,13 @@ impl Command {
         match self {
             Self::Transfer { wire, count, setup } => transfer::wire(report, wire, *count, *setup),
             Self::Doorbell { wire, count } => transfer::doorbell(report, wire, *count),
+            Self::Suspend {
+                wire,
+                way,
+                rounds,
+                count,
+                setup,
+            } => suspend::run(report, wire, *way, *rounds, *count, *setup),
             Self::Loopback {
                 device,
                 count,

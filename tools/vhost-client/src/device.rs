@@ -294,14 +294,12 @@ impl Device {
         Ok(self.kern.get_backend_features()?)
     }
 
-    /// Configures a queue, all but enabling it.
-    pub fn set_queue(&self, index: u16, size: u16, areas: Areas, packed: bool) -> Result<()> {
+    /// Configures a queue, all but enabling it; it is to go on at `base`, as the ioctl has it.
+    pub fn set_queue(&self, index: u16, size: u16, areas: Areas, base: u32) -> Result<()> {
         let queue = usize::from(index);
         self.kern
             .set_vring_num(queue, size)
             .with_context(|| format!("size of queue {index}"))?;
-        // A packed ring starts with both wrap counters at 1.
-        let base = if packed { 0x8000_8000 } else { 0 };
         ioctl::state(self, ioctl::VHOST_SET_VRING_BASE(), index.into(), base)
             .with_context(|| format!("base of queue {index}"))?;
         let data = VringConfigData {
@@ -316,6 +314,22 @@ impl Device {
         self.kern
             .set_vring_addr(queue, &data)
             .with_context(|| format!("addresses of queue {index}"))
+    }
+
+    /// Where a queue stands.
+    pub fn base(&self, index: u16) -> Result<u32> {
+        ioctl::state(self, ioctl::VHOST_GET_VRING_BASE(), index.into(), 0)
+            .with_context(|| format!("base of queue {index}"))
+    }
+
+    /// Stops the device where it is.
+    pub fn suspend(&self) -> Result<()> {
+        self.kern.suspend().context("VHOST_VDPA_SUSPEND")
+    }
+
+    /// Has it go on.
+    pub fn resume(&self) -> Result<()> {
+        ioctl::send_null(self, ioctl::VHOST_VDPA_RESUME()).context("VHOST_VDPA_RESUME")
     }
 
     /// Sets the event that announces completions.

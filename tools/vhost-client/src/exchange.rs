@@ -14,6 +14,8 @@ use crate::wait::{self, PATIENCE};
 /// Frames of one direction that may be on their way: less than a receive queue holds, so that a
 /// lost frame is a fault and not an overrun.
 const WINDOW: u32 = 64;
+/// How long nothing arrives when all has arrived that will.
+const SETTLED: Duration = Duration::from_secs(2);
 /// Flows per queue pair: enough for a switch that spreads them by chance to use every queue.
 const FLOWS: u16 = 16;
 
@@ -44,16 +46,24 @@ pub struct Tally {
     pub queues: Vec<bool>,
     /// Frames given up because the receiver was switched off meanwhile.
     pub forgiven: u32,
+    /// The number behind the last of those.
+    mark: u32,
     /// Next expected number, by flow.
     next: HashMap<u16, u32>,
 }
 
 impl Tally {
     /// Frames on their way.
-    fn outstanding(&self) -> u32 {
+    pub fn outstanding(&self) -> u32 {
         self.sent
             .saturating_sub(self.received)
             .saturating_sub(self.forgiven)
+    }
+
+    /// Waits no longer for the frames on their way, which may be lost. Some may arrive yet.
+    pub fn forgive(&mut self) {
+        self.forgiven += self.outstanding();
+        self.mark = self.sent;
     }
 }
 
@@ -82,7 +92,7 @@ pub fn run(
     ports: &mut [Port],
     directions: &[Direction],
     goal: Goal,
-    mut on_tick: impl FnMut(&mut [Port], u32) -> Result<()>,
+    mut on_tick: impl FnMut(&mut [Port], &mut [Tally]) -> Result<()>,
 ) -> Result<Outcome> {
     let mut outcome = Outcome {
         tallies: vec![Tally::default(); directions.len()],
@@ -94,7 +104,6 @@ pub fn run(
     }
     let start = Instant::now();
     let mut progress = Instant::now();
-    let mut ticks = 0;
     loop {
         let want = match goal {
             Goal::Frames(count) => count,
@@ -104,12 +113,15 @@ pub fn run(
         for (tally, direction) in outcome.tallies.iter_mut().zip(directions) {
             send(ports, *direction, tally, outcome.run, want)?;
         }
-        if outcome.tallies.iter().all(|tally| tally.received >= want) {
+        // Those that were given up may be on their way.
+        let settled =
+            outcome.tallies.iter().all(|tally| tally.forgiven == 0) || progress.elapsed() > SETTLED;
+        let done = |tally: &Tally| tally.received + tally.forgiven >= want;
+        if settled && outcome.tallies.iter().all(done) {
             return Ok(outcome);
         }
         let moved = collect(ports, directions, &mut outcome)?;
-        ticks += 1;
-        on_tick(ports, ticks)?;
+        on_tick(ports, &mut outcome.tallies)?;
         if moved {
             progress = Instant::now();
         } else if let Goal::Time(_) = goal {
@@ -119,9 +131,7 @@ pub fn run(
                     return Ok(outcome);
                 }
             }
-            for tally in &mut outcome.tallies {
-                tally.forgiven += tally.outstanding();
-            }
+            outcome.tallies.iter_mut().for_each(Tally::forgive);
         } else if progress.elapsed() > PATIENCE {
             bail!("{}", standstill(ports, &outcome));
         }
@@ -202,6 +212,9 @@ fn collect(ports: &mut [Port], directions: &[Direction], outcome: &mut Outcome) 
 }
 
 fn account(tally: &mut Tally, tag: Tag) {
+    if tag.number < tally.mark {
+        tally.forgiven = tally.forgiven.saturating_sub(1);
+    }
     let next = tally.next.entry(tag.flow).or_insert(0);
     if tag.number < *next {
         tally.reordered += 1;

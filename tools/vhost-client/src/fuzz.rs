@@ -92,7 +92,7 @@ impl Fuzzer {
         self.device.memory.clear()?;
         for index in 0..2 {
             let ring = ring::new(&self.device.memory, 64, false, false)?;
-            self.device.set_queue(index, 64, ring.areas(), false)?;
+            self.device.set_queue(index, 64, ring.areas(), 0)?;
             if let Some(call) = self.random.choice(&self.calls) {
                 self.device.set_call(index, call)?;
             }

@@ -95,7 +95,7 @@ pub fn send(fd: &impl AsRawFd, request: c_ulong, argument: &mut Argument) -> Res
     Errno::result(result).map(drop)
 }
 
-/// Sends `request` with a pointer that points nowhere.
+/// Sends `request` without an argument, or with a pointer that points nowhere.
 pub fn send_null(fd: &impl AsRawFd, request: c_ulong) -> Result<(), Errno> {
     // SAFETY: Nothing is mapped at address 0 in this process, so the kernel can only refuse.
     let result = unsafe { ioctl_with_val(fd, request, 0) };

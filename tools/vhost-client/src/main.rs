@@ -15,6 +15,7 @@ mod ktap;
 mod memory;
 mod packed;
 mod port;
+mod queue;
 mod ring;
 mod split;
 mod wait;

@@ -188,20 +188,9 @@ impl Ring for Packed {
         Ok(Some(Used { token, written }))
     }
 
-    fn restart(&mut self) -> Result<Vec<u32>> {
-        let entries = usize::from(self.size);
-        self.memory
-            .write(self.areas.descriptors, &vec![0; 16 * entries])?;
-        self.memory.write(self.areas.driver, &[0; 4])?;
-        self.memory.write(self.areas.device, &[0; 4])?;
-        self.free = self.size;
-        self.ids = (0..self.size).rev().collect();
-        self.next = START;
-        self.seen = START;
-        self.held = None;
-        self.fresh = 0;
-        let lost = self.chains.iter_mut().filter_map(Option::take);
-        Ok(lost.map(|(token, _)| token).collect())
+    fn base(&self) -> Result<u32> {
+        let place = u32::from(self.seen.index) | (u32::from(self.seen.wrap) << 15);
+        Ok((place << 16) | place)
     }
 
     fn rearm(&mut self) -> Result<bool> {

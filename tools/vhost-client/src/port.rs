@@ -10,12 +10,10 @@ use nix::sys::eventfd::EfdFlags;
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::device::{Device, feature, status};
-use crate::doorbell::{Doorbell, Page};
 use crate::frame;
-use crate::ring::{self, Areas, Buffer, Ring, Used};
+use crate::queue::{BUFFER, Queue};
+use crate::ring::{Buffer, Used};
 
-/// Bytes of one buffer: header and the longest frame fit.
-const BUFFER: u32 = 2048;
 /// Class and command of "use this many queue pairs" (virtio 1.3, 5.1.6.5.6).
 const MQ_PAIRS_SET: [u8; 2] = [4, 0];
 
@@ -60,104 +58,6 @@ impl Default for Setup {
             control: false,
             control_shift: 0,
         }
-    }
-}
-
-/// A virtqueue in use.
-pub struct Queue {
-    /// Its number in the device.
-    pub index: u16,
-    /// The driver side of the ring.
-    pub ring: Box<dyn Ring>,
-    /// Announces completions.
-    pub call: EventFd,
-    /// How often it did.
-    pub interrupts: u64,
-    doorbell: Doorbell,
-    /// How far its addresses in the device are from those in the memory.
-    pub shift: u64,
-    /// Addresses of the buffers, by token.
-    slots: Vec<u64>,
-    /// Tokens that are free.
-    idle: Vec<u32>,
-}
-
-impl Queue {
-    fn new(device: &Device, index: u16, setup: Setup, features: u64, shift: u64) -> Result<Self> {
-        let limit = device.queue_size(index.into()).unwrap_or(256);
-        let size = setup.size.min(u16::try_from(limit).unwrap_or(u16::MAX));
-        let packed = features & feature::RING_PACKED != 0;
-        let event_index = features & feature::EVENT_IDX != 0;
-        let ring = ring::new(&device.memory, size, packed, event_index)?;
-        let flags = EfdFlags::EFD_NONBLOCK.bits();
-        let call = EventFd::new(flags)?;
-        let areas = ring.areas();
-        let shifted = Areas {
-            descriptors: areas.descriptors + shift,
-            driver: areas.driver + shift,
-            device: areas.device + shift,
-        };
-        device.set_queue(index, size, shifted, packed)?;
-        device.set_call(index, &call)?;
-        let doorbell = if setup.doorbell {
-            let page = Page::map(device, index)
-                .with_context(|| format!("cannot map the doorbell of queue {index}"))?;
-            Doorbell::Page(page)
-        } else {
-            let kick = EventFd::new(flags)?;
-            device.set_kick(index, &kick)?;
-            Doorbell::Event(kick)
-        };
-        let slots = (0..size)
-            .map(|_| device.memory.allocate(BUFFER.into(), 64))
-            .collect::<Result<_>>()?;
-        Ok(Self {
-            index,
-            ring,
-            call,
-            interrupts: 0,
-            doorbell,
-            shift,
-            slots,
-            idle: (0..size.into()).rev().collect(),
-        })
-    }
-
-    /// Takes the announcement of completions, if there is one.
-    pub fn interrupted(&mut self) -> bool {
-        match self.call.read() {
-            Ok(count) => {
-                self.interrupts += count;
-                true
-            }
-            Err(_) => false,
-        }
-    }
-
-    /// Shows the device what was added and rings the doorbell if it wants that.
-    pub fn publish(&mut self) -> Result<()> {
-        if self.ring.publish()? {
-            self.doorbell.ring(self.index)?;
-        }
-        Ok(())
-    }
-
-    /// Rings the doorbell although nothing is new.
-    pub fn ring_doorbell(&self) -> Result<()> {
-        self.doorbell.ring(self.index)
-    }
-
-    /// Starts the ring over in its old place, as a queue that was reset expects it.
-    pub fn restart(&mut self) -> Result<()> {
-        self.idle.extend(self.ring.restart()?);
-        Ok(())
-    }
-
-    fn slot(&self, token: u32) -> Result<u64> {
-        usize::try_from(token)
-            .ok()
-            .and_then(|token| self.slots.get(token).copied())
-            .with_context(|| format!("no buffer {token}"))
     }
 }
 
@@ -429,6 +329,28 @@ impl Port {
         );
         let [answered] = answered;
         Ok(answered)
+    }
+
+    /// All queues.
+    pub fn queues(&self) -> impl Iterator<Item = &Queue> {
+        self.pairs
+            .iter()
+            .flat_map(|pair| [&pair.receive, &pair.transmit])
+            .chain(&self.control)
+    }
+
+    /// Goes on after a reset, with each queue where its rings are: what one process hands to
+    /// another.
+    pub fn go_on(&mut self) -> Result<()> {
+        self.device.negotiate(self.features)?;
+        self.device.set_config_call(&self.config_call)?;
+        for queue in self.queues() {
+            queue.configure(&self.device, queue.ring.base()?)?;
+        }
+        self.enable_all(true)?;
+        self.device.add_status(status::DRIVER_OK)?;
+        // Whatever was made available meanwhile.
+        self.queues().try_for_each(Queue::ring_doorbell)
     }
 
     /// Whether the device is still running.

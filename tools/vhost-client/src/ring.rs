@@ -53,8 +53,8 @@ pub trait Ring {
     /// Takes the next chain the device has finished.
     fn take(&mut self) -> Result<Option<Used>>;
 
-    /// Forgets everything and zeroes the areas; gives the tokens of what was under way.
-    fn restart(&mut self) -> Result<Vec<u32>>;
+    /// Where a device goes on that has finished all it has returned, as the ioctl has it.
+    fn base(&self) -> Result<u32>;
 
     /// Asks for an interrupt at the next completion; says whether one has already arrived.
     fn rearm(&mut self) -> Result<bool>;

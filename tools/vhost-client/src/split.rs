@@ -152,20 +152,8 @@ impl Ring for Split {
         Ok(Some(Used { token, written }))
     }
 
-    fn restart(&mut self) -> Result<Vec<u32>> {
-        let entries = usize::from(self.size);
-        self.memory
-            .write(self.areas.descriptors, &vec![0; 16 * entries])?;
-        self.memory
-            .write(self.areas.driver, &vec![0; 6 + 2 * entries])?;
-        self.memory
-            .write(self.areas.device, &vec![0; 6 + 8 * entries])?;
-        self.free = (0..self.size).rev().collect();
-        self.next = 0;
-        self.published = 0;
-        self.seen = 0;
-        let lost = self.chains.iter_mut().filter_map(Option::take);
-        Ok(lost.map(|(token, _)| token).collect())
+    fn base(&self) -> Result<u32> {
+        Ok(self.memory.load16(self.areas.device + 2)?.into())
     }
 
     fn rearm(&mut self) -> Result<bool> {

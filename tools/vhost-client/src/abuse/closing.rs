@@ -32,7 +32,7 @@ fn bring(device: Device, state: &str) -> Result<Device> {
             device.negotiate(LEAST)?;
             device.memory.clear()?;
             let ring = ring::new(&device.memory, 64, false, false)?;
-            device.set_queue(0, 64, ring.areas(), false)?;
+            device.set_queue(0, 64, ring.areas(), 0)?;
             device.enable(0, true)?;
         }
         "live without queues" => {

@@ -268,7 +268,7 @@ pub fn isolation(report: &mut Report, proof: &Proof) -> Result<()> {
     device.set_group_asid(1, 1)?;
     device.memory.clear()?;
     let ring = ring::new(&device.memory, 16, false, false)?;
-    device.set_queue(2, 16, ring.areas(), false)?;
+    device.set_queue(2, 16, ring.areas(), 0)?;
     device.enable(2, true)?;
     device.raw_status(device.status()? | status::DRIVER_OK)?;
     let seen = wait::until("NEEDS_RESET", || {

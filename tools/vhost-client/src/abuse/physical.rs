@@ -67,7 +67,7 @@ fn send(report: &mut Report, device: &Device, who: &str) -> Result<()> {
             driver: physical(device, areas.driver)?,
             device: physical(device, areas.device)?,
         },
-        false,
+        0,
     )?;
     let kick = EventFd::new(0)?;
     device.set_kick(TRANSMIT, &kick)?;

@@ -26,7 +26,7 @@ pub fn run(report: &mut Report, proof: &Proof) -> Result<()> {
                 driver: start + 0x4000,
                 device: start + 0x8000,
             };
-            device.set_queue(index, 64, areas, false)?;
+            device.set_queue(index, 64, areas, 0)?;
             device.enable(index, true)?;
         }
         let result = device.raw_status(device.status()? | status::DRIVER_OK);

@@ -8,9 +8,9 @@ use anyhow::{Context, Result};
 
 use super::Wire;
 use crate::exchange::{self, BOTH, Direction, Goal};
-use crate::ioctl;
 use crate::ktap::Report;
-use crate::port::{Port, Queue, Setup};
+use crate::port::{Port, Setup};
+use crate::queue::Queue;
 
 /// Frames of a short check.
 const SHORT: u32 = 300;
@@ -162,17 +162,9 @@ fn silence(report: &mut Report, ports: &mut [Port; 2], side: Side, what: &str) -
     Ok(())
 }
 
-/// Enables a queue again.
-///
-/// A queue that was stopped by a reset starts at index 0, so its ring must, too. A device that
-/// stopped it in another way says where it goes on.
+/// Enables a queue again, which goes on where it was.
 fn renew(port: &mut Port, side: Side) -> Result<()> {
     let index = side.queue(port)?.index;
-    let base = ioctl::state(&port.device, ioctl::VHOST_GET_VRING_BASE(), index.into(), 0);
-    if base.unwrap_or(0) == 0 {
-        side.queue(port)?.restart()?;
-        port.fill()?;
-    }
     port.device.enable(index, true)?;
     side.queue(port)?.ring_doorbell()
 }

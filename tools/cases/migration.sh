@@ -1,0 +1,228 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+# A guest that is stopped, or moves from one VF to another, while it talks to
+# the physical function.
+
+# shellcheck source=tools/cases/vdpa.sh
+. "$LAB/cases/vdpa.sh"
+
+# A boot takes minutes on a busy host: it runs under two layers of emulation.
+BOOT=400
+
+# What the guest has wherever it is.
+MAC=52:54:00:00:00:77
+
+# two_places: vdpa devices a and b on VFs 3 and 2, which are on one bridge with the
+# physical function, the neighbour in the container right. VF 3 has RING_RESET,
+# VF 2 has not.
+two_places() {
+	modprobe vhost_vdpa || die "loading vhost_vdpa"
+	make_vfs 4 || die "making 4 VFs"
+	A=$(vf 3)
+	B=$(vf 2)
+	wait_for "$SOON" netdev "$(pf)" || skip "the physical function has no wire: taps are not allowed here"
+	bind_driver "$A" || die "binding $A" "$(dmesg | tail -n 5)"
+	bind_driver "$B" || die "binding $B" "$(dmesg | tail -n 5)"
+	add_pair mac "$MAC" max_vqp 2
+	to_vhost
+	ns_with right "$(netdev "$(pf)")" "$RIGHT/24" || die "moving the physical function into a container"
+}
+
+# qmp NAME COMMAND [ARGUMENTS]: what QEMU answers, as JSON
+qmp() {
+	python3 - "/tmp/$1.qmp" "$2" "${3:-{\}}" <<-'PYTHON'
+		import json, socket, sys
+		monitor = socket.socket(socket.AF_UNIX)
+		monitor.settimeout(120)
+		monitor.connect(sys.argv[1])
+		lines = monitor.makefile("rw")
+		def ask(command, arguments):
+		    lines.write(json.dumps({"execute": command, "arguments": arguments}) + "\n")
+		    lines.flush()
+		    for line in lines:
+		        answer = json.loads(line)
+		        if "error" in answer:
+		            sys.exit(f"{command}: {answer['error']['desc']}")
+		        if "return" in answer:
+		            return answer["return"]
+		    sys.exit(f"{command}: QEMU has gone")
+		lines.readline()
+		ask("qmp_capabilities", {})
+		print(json.dumps(ask(sys.argv[2], json.loads(sys.argv[3]))))
+	PYTHON
+}
+
+# talk LOG: a connection to the guest that sends back what it gets. It ends, once
+# everything has come back, when it is told to by SIGTERM. $! is its process.
+talk() {
+	cat >/tmp/talk.py <<-'PYTHON'
+		import select, signal, socket, struct, sys, time
+		wire = socket.create_connection((sys.argv[1], 7), timeout=60)
+		wire.setblocking(False)
+		ending = False
+		def end(*_):
+		    global ending
+		    ending = True
+		signal.signal(signal.SIGTERM, end)
+		def text(start, length):  # a number in every four bytes
+		    first, last = start // 4, (start + length + 3) // 4
+		    numbers = struct.pack(f">{last - first}I", *range(first, last))
+		    return numbers[start - 4 * first :][:length]
+		sent = received = 0
+		silence, last = 0, time.monotonic()
+		print("connected", flush=True)
+		while not ending or received < sent:
+		    more = not ending and sent - received < 4096
+		    readable, writable, _ = select.select([wire], [wire] if more else [], [], 0.1)
+		    if writable:
+		        sent += wire.send(text(sent, 512))
+		    if readable:
+		        data = wire.recv(65536)
+		        if data != text(received, len(data)) or not data:
+		            sys.exit(f"wrong or no data behind byte {received}")
+		        received += len(data)
+		        silence, last = max(silence, time.monotonic() - last), time.monotonic()
+		    elif time.monotonic() - last > 100:
+		        sys.exit(f"nothing has come back for 100 s, behind byte {received}")
+		print(f"{received} bytes came back, the longest silence was {silence * 1000:.0f} ms")
+	PYTHON
+	: >"$1"
+	ip netns exec right python3 /tmp/talk.py "$LEFT" >"$1" 2>&1 &
+}
+
+# ends_talking PID LOG: the connection has lived through it all
+ends_talking() {
+	kill -TERM "$1"
+	ends_well "$1" "the guest's connection has survived" "$2"
+	echo "# $(tail -n 1 "$2")"
+}
+
+# longest_gap LOG: of what ping has printed, the longest time without an answer
+longest_gap() {
+	sed -n 's/^\[\([0-9.]*\)\].*icmp_seq.*/\1/p' "$1" |
+		awk 'NR > 1 && $1 - last > gap { gap = $1 - last } { last = $1 }
+			END { printf "%.0f ms\n", gap * 1000 }'
+}
+
+# boot: the guest on a, with a server that sends back what it gets
+boot() {
+	run_qemu here "$NODE_A"
+	guest_wait here "$BOOT" 1 || die "the guest boots" \
+		"$(tail -n 5 /tmp/here.err)" "$(tail -n 5 /tmp/here.log)"
+	ok "the guest boots"
+	run_ok guest_run here 120 "nc -ll -p 7 -e cat & sleep 1"
+	run_ok in_ns right ping -q -c 3 -i 0.3 -W 20 "$LEFT"
+}
+
+# The address is the administrator's: QEMU has to be told.
+run_qemu() { # run_qemu NAME NODE [ARGUMENT]...
+	local name=$1 node=$2
+	shift 2
+	guest_start "$name" "$node" "$LEFT/24" -global "virtio-net-pci.mac=$MAC" "$@"
+}
+
+# traffic: the guest talks, and is pinged, until traffic_survives
+traffic() {
+	talk /tmp/talk.log
+	TALKER=$!
+	wait_for "$SOON" grep -q connected /tmp/talk.log || die "a connection to the guest" "$(cat /tmp/talk.log)"
+	# The guest is slow: this is much for it.
+	ip netns exec right ping -D -i 0.2 "$LEFT" >/tmp/ping.log 2>&1 &
+	PINGER=$!
+	sleep 1
+}
+
+traffic_survives() {
+	sleep 1
+	kill -INT "$PINGER"
+	wait "$PINGER"
+	ends_talking "$TALKER" /tmp/talk.log
+	match "$(tail -n 2 /tmp/ping.log)" "*packets transmitted*" "ping ran all the time"
+	echo "# ping: $(grep transmitted /tmp/ping.log), the longest time without an answer was $(longest_gap /tmp/ping.log)"
+}
+
+qemu_is_content() { # qemu_is_content NAME: it has said nothing bad
+	eq "$(grep -ci 'error\|fail\|unsupported\|cannot' "/tmp/$1.err")" 0 \
+		"QEMU says nothing bad: $(head -c 300 "/tmp/$1.err")"
+}
+
+# waits NAME: a QEMU, which waits for a guest to come
+waits() { # waits NAME NODE
+	rm -f /tmp/way
+	run_qemu "$1" "$2" -incoming "unix:/tmp/way"
+	wait_for "$SOON" test -S /tmp/way || die "QEMU waits for the guest" "$(cat "/tmp/$1.err")"
+}
+
+migration_is() { # migration_is NAME STATUS
+	[ "$(qmp "$1" query-migrate | jq -r .status)" = "$2" ]
+}
+
+ended_migrating() { # ended_migrating NAME: one way or another
+	migration_is "$1" completed || migration_is "$1" failed || migration_is "$1" cancelled
+}
+
+# moves FROM TO NODE: the guest, from one QEMU to another
+moves() {
+	waits "$2" "$3"
+	qmp "$1" migrate '{"uri": "unix:/tmp/way"}' >/dev/null || fail "$1 starts the migration"
+	wait_for "$LATER" ended_migrating "$1"
+	migration_is "$1" completed || die "the guest moves from $1 to $2" "$(qmp "$1" query-migrate)" \
+		"$(cat "/tmp/$1.err" "/tmp/$2.err")"
+	wait_for "$LATER" runs "$2" || die "the guest runs in $2"
+	ok "the guest moves from $1 to $2"
+	echo "# QEMU: $(qmp "$1" query-migrate | jq -c '{downtime, "total-time"}')"
+	guest_stop "$1"
+	run_ok in_ns right ping -q -c 3 -i 0.3 -W 20 "$LEFT"
+	qemu_is_content "$2"
+}
+
+runs() { # runs NAME
+	[ "$(qmp "$1" query-status | jq -r .status)" = running ]
+}
+
+# relayed BDF: the device on it goes on in the middle of its rings
+relayed() {
+	match "$(cat "$DEBUG/vf_vdpa-$1/state")" "*vq 0: ready in hardware Relayed*" "$1 goes on in the middle of its rings"
+}
+
+stops() { # stops TIMES: the guest is stopped and goes on, again and again
+	local round
+	for ((round = 1; round <= $1; round++)); do
+		sleep 0.3
+		qmp here stop >/dev/null || fail "stop, round $round"
+		qmp here cont >/dev/null || fail "cont, round $round"
+	done
+	relayed "$A"
+	qemu_is_content here
+}
+
+stays() { # the guest, as it is told to half-way
+	waits never "$NODE_B"
+	# Slow enough to be caught.
+	qmp here migrate-set-parameters '{"max-bandwidth": 100000}' >/dev/null
+	qmp here migrate '{"uri": "unix:/tmp/way"}' >/dev/null || fail "the migration starts"
+	wait_for "$SOON" migration_is here active
+	qmp here migrate_cancel >/dev/null
+	wait_for "$SOON" migration_is here cancelled || fail "the migration is cancelled" "$(qmp here query-migrate)"
+	wait_for "$SOON" runs here || fail "the guest goes on where it is"
+	qmp here migrate-set-parameters '{"max-bandwidth": 1000000000}' >/dev/null
+	guest_stop never KILL
+	run_ok in_ns right ping -q -c 3 -i 0.3 -W 20 "$LEFT"
+	qemu_is_content here
+}
+
+# All in one, as the boot takes the longest.
+# needs: guest
+# limit: 1200
+case_stops_and_moves() {
+	two_places
+	boot
+	traffic
+	stops "${STOPS:-10}"
+	stays
+	moves here there "$NODE_B"
+	relayed "$B"
+	moves there back "$NODE_A"
+	relayed "$A"
+	traffic_survives
+}

@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A device that is stopped under traffic and goes on where it was, as for a guest that is stopped
+//! or moves to another host.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use clap::ValueEnum;
+
+use super::Wire;
+use crate::exchange::{self, BOTH, Goal, Tally};
+use crate::ktap::Report;
+use crate::port::{Port, Setup};
+
+/// How a device goes on.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Way {
+    /// By VHOST_VDPA_RESUME
+    Resume,
+    /// By a reset, and from the places in the rings at which it was
+    Restart,
+}
+
+/// How long a stopped device is watched.
+const WATCHED: Duration = Duration::from_millis(20);
+
+/// The direction toward the device that is stopped. It loses what arrives meanwhile.
+const TOWARD: usize = 1;
+
+/// What became of the stops.
+#[derive(Default)]
+struct Stops {
+    count: u32,
+    /// Frames that were on their way to the device when it was stopped.
+    at_risk: u32,
+}
+
+/// Stops the first device `rounds` times while `count` frames go each way.
+pub fn run(
+    report: &mut Report,
+    wire: &Wire,
+    way: Way,
+    rounds: u32,
+    count: u32,
+    setup: Setup,
+) -> Result<()> {
+    let mut ports = [Port::open(&wire.a, setup)?, Port::open(&wire.b, setup)?];
+    let mut stops = Stops::default();
+
+    let ran = exchange::run(&mut ports, &BOTH, Goal::Frames(count), |ports, tallies| {
+        let done: u32 = tallies.iter().map(|tally| tally.sent).sum();
+        let due = u64::from(stops.count + 1) * 2 * u64::from(count) / u64::from(rounds + 1);
+        if stops.count < rounds && u64::from(done) >= due {
+            let port = ports.first_mut().context("no port")?;
+            stop(port, tallies, &mut stops)?;
+            go_on(port, way)?;
+        }
+        Ok(())
+    });
+    let Some(outcome) = report.step(format!("{count} frames each way, with {rounds} stops"), ran)
+    else {
+        return Ok(());
+    };
+    report.check(
+        stops.count == rounds,
+        "the device was stopped as often as it should",
+        format!("{} times", stops.count),
+    );
+    for (index, tally) in outcome.tallies.iter().enumerate() {
+        let lost = tally.sent - tally.received;
+        let bound = if index == TOWARD { stops.at_risk } else { 0 };
+        let name = if index == TOWARD { "receives" } else { "sends" };
+        report.check(
+            tally.reordered == 0,
+            format!("what it {name} arrives once and in order"),
+            format!("{} out of order or twice", tally.reordered),
+        );
+        report.check(
+            lost <= bound,
+            format!("of what it {name}, nothing is lost but while it is stopped"),
+            format!("{lost} lost, of {bound} that were on their way then"),
+        );
+        report.note(format!("{name}: {} sent, {lost} lost", tally.sent));
+    }
+    let alive = ports.first().context("no port")?.alive()?;
+    report.check(alive, "the device runs at the end", "it does not");
+    Ok(())
+}
+
+/// Stops a device, and checks that it has, and that it says where.
+fn stop(port: &mut Port, tallies: &mut [Tally], stops: &mut Stops) -> Result<()> {
+    port.device.suspend()?;
+    let toward = tallies.get_mut(TOWARD).context("no direction")?;
+    stops.count += 1;
+    stops.at_risk += toward.outstanding();
+    toward.forgive();
+
+    let places: Vec<u32> = port
+        .queues()
+        .map(|queue| queue.ring.base())
+        .collect::<Result<_>>()?;
+    std::thread::sleep(WATCHED);
+    for (queue, place) in port.queues().zip(places) {
+        let said = port.device.base(queue.index)?;
+        let now = queue.ring.base()?;
+        ensure!(
+            now == place && said == place,
+            "queue {} was at {place} when the device was stopped, is at {now}, and is said to be \
+             at {said}",
+            queue.index
+        );
+    }
+    Ok(())
+}
+
+fn go_on(port: &mut Port, way: Way) -> Result<()> {
+    match way {
+        Way::Resume => {
+            port.device.resume()?;
+            port.queues().try_for_each(|queue| queue.ring_doorbell())
+        }
+        Way::Restart => {
+            port.device.reset()?;
+            port.go_on()
+        }
+    }
+}
