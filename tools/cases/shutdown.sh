@@ -8,8 +8,6 @@
 
 # goes_down: ends the case together with the machine
 goes_down() {
-	# The kernel then names each device whose driver it tells.
-	echo 1 >/sys/module/kernel/parameters/initcall_debug
 	echo "1..$RESULTS"
 	[ "$FAILURES" -eq 0 ] || exit 1
 	sync
@@ -19,7 +17,7 @@ goes_down() {
 
 # drivers: vf_vdpa
 # limit: 180
-# ends: vf_vdpa 0000:01:00.1: shutdown
+# ends: vf_vdpa 0000:01:00.1: stopped, the machine goes down
 # ends: reboot: Restarting system
 case_under_vhost_traffic() {
 	vhost_pair 0
@@ -30,7 +28,7 @@ case_under_vhost_traffic() {
 
 # drivers: vf_vdpa
 # limit: 180
-# ends: vf_vdpa 0000:01:00.1: shutdown
+# ends: vf_vdpa 0000:01:00.1: stopped, the machine goes down
 # ends: reboot: Restarting system
 case_under_virtio_traffic() {
 	virtio_pair 0

@@ -70,7 +70,7 @@ impl Function<'_> {
     /// Any, after a log line.
     pub(crate) fn start_requester(&self, control: &mut Control, profile: &Profile) -> Result {
         let limits = &self.shared.limits;
-        let negotiated = self.negotiated(control);
+        let negotiated = control.negotiated(limits.hidden);
 
         if !profile.serves_control {
             return Ok(());

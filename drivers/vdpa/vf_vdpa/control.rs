@@ -204,6 +204,20 @@ impl Control {
         }
     }
 
+    /// Returns the features that are negotiated with the function: those that the consumer has
+    /// accepted, those that are `hidden` from it, and what the driver needs for the MAC address.
+    pub(crate) fn negotiated(&self, hidden: Features) -> Features {
+        let negotiated = self.accepted.union(hidden);
+
+        if self.overlay.mac.is_some() {
+            negotiated
+                .union(features::net::CTRL_VQ)
+                .union(features::net::CTRL_MAC_ADDR)
+        } else {
+            negotiated
+        }
+    }
+
     /// Forgets all that the consumer has set.
     pub(crate) fn forget(&mut self) {
         self.status = Status::RESET;
@@ -281,20 +295,6 @@ impl Function<'_> {
         }
     }
 
-    /// Returns the features that are negotiated with the function: those that the consumer accepted,
-    /// and those that the driver needs itself.
-    pub(crate) fn negotiated(&self, control: &Control) -> Features {
-        let negotiated = control.accepted.union(self.shared.limits.hidden);
-
-        if control.overlay.mac.is_some() {
-            negotiated
-                .union(features::net::CTRL_VQ)
-                .union(features::net::CTRL_MAC_ADDR)
-        } else {
-            negotiated
-        }
-    }
-
     /// Negotiates the features with the device. Returns whether it agrees.
     pub(crate) fn negotiate(&self, control: &mut Control) -> bool {
         let limits = &self.shared.limits;
@@ -305,7 +305,7 @@ impl Function<'_> {
             self.complain(fmt!("FEATURES_OK refused: no features were set"));
             return false;
         }
-        let negotiated = self.negotiated(control);
+        let negotiated = control.negotiated(limits.hidden);
         self.shared
             .transport
             .set_driver_features(&mut control.selector, negotiated);

@@ -37,10 +37,19 @@ impl Writer for StateFile {
         writeln!(f, "phase: {:?}", control.phase)?;
         writeln!(f, "status: {}", control.status)?;
         writeln!(f, "function features: {}", limits.offered.names(id))?;
-        writeln!(f, "negotiated unseen: {}", limits.hidden.names(id))?;
+        let unseen = control
+            .negotiated(limits.hidden)
+            .difference(control.accepted);
+        writeln!(f, "negotiated unseen: {}", unseen.names(id))?;
         if let Some(profile) = &control.profile {
             writeln!(f, "offered features: {}", profile.features.names(id))?;
             writeln!(f, "virtqueues: {}", profile.nvqs)?;
+        }
+        if let Some([a, b, c, d, e, g]) = control.overlay.mac {
+            writeln!(
+                f,
+                "administrator's MAC address: {a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}"
+            )?;
         }
         writeln!(f, "accepted features: {}", control.accepted.names(id))?;
         if control.phase == Phase::Live {
@@ -49,7 +58,9 @@ impl Writer for StateFile {
             } else {
                 "a process"
             };
+            let [data, other] = control.asids;
             writeln!(f, "consumer: {consumer}")?;
+            writeln!(f, "address spaces: data {data}, control {other}")?;
         }
         writeln!(
             f,

@@ -252,11 +252,9 @@ impl Function<'_> {
         let control = &mut *control;
 
         self.close_gates();
-        if control.reachable() {
-            let _ = self.quiesce(control);
-        }
+        let stopped = control.reachable() && self.quiesce(control).is_ok();
         self.lose(control);
-        if !self.enabled.is_master() {
+        if stopped && !self.enabled.is_master() {
             dev_info!(self.pdev, "stopped, the machine goes down\n");
         }
     }
