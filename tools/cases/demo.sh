@@ -3,6 +3,9 @@
 # The demonstration: `make demo` shows each command and what it really printed.
 # It is no case; the lab runs `demo` after loading lib.sh.
 
+# shellcheck source=tools/cases/migration.sh
+. "$LAB/cases/migration.sh"
+
 STEP=0
 
 say() { # say TEXT: what comes next, and why
@@ -18,8 +21,8 @@ show() { # show COMMAND: shown as typed, run, its output shown
 	}
 }
 
-# Waits for the guest and shows that time passes: under two layers of emulation
-# a boot takes about a minute.
+# Waits for the guest and shows that time passes: it runs under two layers of
+# emulation.
 watch_guest_boot() {
 	local waited=0
 	until guest_wait "$1" 15; do
@@ -45,6 +48,32 @@ container() { # container NAME NETDEV ADDRESS
 	show "ip netns add $1; ip link set $2 netns $1; ip -n $1 address add $3 dev $2; ip -n $1 link set $2 up"
 }
 
+moves_while_it_talks() {
+	show "ip netns exec host ping -c 3 -i 0.5 -W 10 $LEFT"
+
+	say "The virtual machine stops, goes on, and moves to VF 2, while it is pinged"
+	ip netns exec host ping -D -i 0.2 "$LEFT" >/tmp/ping.log 2>&1 &
+	local pinger=$!
+	sleep 1
+	echo "(QMP) stop, cont"
+	{ qmp here stop && qmp here cont; } >/dev/null || exit 1
+	sleep 2
+	echo "\$ qemu-system-x86_64 … vhostdev=$(vhost_node net2) … -incoming unix:/tmp/way &"
+	run_qemu there "$(vhost_node net2)" -incoming unix:/tmp/way
+	wait_for 60 test -S /tmp/way || die "QEMU waits for the guest" "$(cat /tmp/there.err)"
+	echo '(QMP) migrate {"uri": "unix:/tmp/way"}'
+	qmp here migrate '{"uri": "unix:/tmp/way"}' >/dev/null || exit 1
+	wait_for 120 ended_migrating here
+	qmp here query-migrate | jq -c '{status, downtime, "total-time"}'
+	wait_for 60 runs there || die "the guest runs on VF 2" "$(cat /tmp/there.err)"
+	sleep 3
+	kill -INT "$pinger"
+	wait "$pinger"
+	grep transmitted /tmp/ping.log
+	echo "the longest time without an answer was $(longest_gap /tmp/ping.log)"
+	show "grep 'vq [01]:' $DEBUG/vf_vdpa-$(vf 2)/state"
+}
+
 demo() {
 	trap 'clean_up >/dev/null' EXIT
 	local pf n
@@ -67,48 +96,56 @@ demo() {
 	show "vdpa mgmtdev show"
 
 	say "One vdpa device on each VF"
-	for n in 0 1 2 3; do
+	for n in 0 1; do
 		show "vdpa dev add name net$n mgmtdev pci/$(vf "$n")"
+	done
+	# Where a guest can be, with the same address.
+	for n in 2 3; do
+		show "vdpa dev add name net$n mgmtdev pci/$(vf "$n") mac $MAC max_vqp 1"
 	done
 	show "vdpa dev show"
 	show "vdpa dev config show net0"
 
-	say "Two containers: network name spaces on VF 2 and VF 3, through virtio-vdpa"
-	for n in 2 3; do
+	say "Two containers: network name spaces on VF 0 and VF 1, through virtio-vdpa"
+	for n in 0 1; do
 		[ ! -e "$VDPA/devices/net$n/driver" ] || echo "net$n" >"$VDPA/devices/net$n/driver/unbind"
 		to_bus "net$n" virtio_vdpa
 		wait_for 30 netdev "$(vf "$n")"
-		container "box$n" "$(netdev "$(vf "$n")")" "10.0.1.$n/24"
+		container "box$n" "$(netdev "$(vf "$n")")" "10.0.1.$((n + 1))/24"
 	done
-	show "ip netns exec box2 ping -c 3 -i 0.5 -W 10 10.0.1.3"
-	show "ip netns exec box3 iperf3 --server --one-off --daemon --pidfile /tmp/iperf3.pid"
+	show "ip netns exec box0 ping -c 3 -i 0.5 -W 10 10.0.1.2"
+	show "ip netns exec box1 iperf3 --server --one-off --daemon --pidfile /tmp/iperf3.pid"
 	wait_for 30 test -s /tmp/iperf3.pid || die "iperf3 did not start"
-	show "ip netns exec box2 iperf3 --client 10.0.1.3 --time 3 --interval 0 --format m"
+	show "ip netns exec box0 iperf3 --client 10.0.1.2 --time 3 --interval 0 --format m"
 
-	say "A virtual machine on VF 0 through vhost-vdpa; its neighbour is a container on VF 1"
-	for n in 0 1; do
+	say "A virtual machine on VF 3 through vhost-vdpa"
+	for n in 2 3; do
 		[ ! -e "$VDPA/devices/net$n/driver" ] || echo "net$n" >"$VDPA/devices/net$n/driver/unbind"
+		to_bus "net$n" vhost_vdpa
+		wait_for 30 vhost_node "net$n"
 	done
-	to_bus net0 vhost_vdpa
-	to_bus net1 virtio_vdpa
-	wait_for 30 vhost_node net0
-	wait_for 30 netdev "$(vf 1)"
-	container box1 "$(netdev "$(vf 1)")" 10.0.0.1/24
-	show "ls -l $(vhost_node net0)"
-	echo "\$ qemu-system-x86_64 … -netdev vhost-vdpa,id=net,vhostdev=$(vhost_node net0) -device virtio-net-pci,netdev=net &"
-	guest_start guest "$(vhost_node net0)" 10.0.0.2/24
-	watch_guest_boot guest
-	echo "guest# ip address show eth0; ping -c 3 10.0.0.1"
-	guest_run guest 120 "ip address show eth0; ping -c 3 -W 20 10.0.0.1" || exit 1
-	show "ip netns exec box1 ping -c 3 -i 0.5 -W 10 10.0.0.2"
+	if wait_for 30 netdev "$pf"; then
+		echo "(its neighbour is the physical function, in a container)"
+		container host "$(netdev "$pf")" "$RIGHT/24"
+	else
+		echo "(it has no neighbour, and moves nowhere: taps are not allowed here)"
+	fi
+	show "ls -l $(vhost_node net3)"
+	echo "\$ qemu-system-x86_64 … -netdev vhost-vdpa,id=net,vhostdev=$(vhost_node net3) -device virtio-net-pci,netdev=net,mac=$MAC &"
+	run_qemu here "$(vhost_node net3)"
+	watch_guest_boot here
+	echo "guest# ip address show eth0"
+	guest_run here 120 "ip address show eth0" || exit 1
+	[ ! -e /run/netns/host ] || moves_while_it_talks
 
 	say "What went through, as the driver counted it"
-	show "vdpa dev vstats show net0 qidx 0"
-	show "vdpa dev vstats show net0 qidx 1"
+	show "vdpa dev vstats show net3 qidx 0"
+	show "vdpa dev vstats show net3 qidx 1"
 	show "grep -i vdpa /proc/interrupts | head -n 6"
 
 	say "And all of it goes away again"
-	guest_stop guest
+	guest_stop here
+	guest_stop there 2>/dev/null
 	for n in 0 1 2 3; do
 		show "vdpa dev del net$n"
 	done
