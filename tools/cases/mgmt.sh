@@ -266,7 +266,7 @@ case_debugfs_tells_the_state() {
 	text=$(cat "$file")
 	match "$text" '*DRIVER_OK*' "the status is told"
 	match "$text" '*VERSION_1*' "the features are told by name"
-	match "$text" '*256*' "the size of a queue is told"
+	match "$text" '*vq 0: ready in hardware Enabled, size 256*' "the state and the size of a queue are told"
 	client_kill
 	wait_for "$SOON" no_driver_ok "$file"
 	case $(cat "$file") in
