@@ -29,11 +29,11 @@ case_shows_the_function() {
 	eq "$(vdpa -j mgmtdev show "pci/$A" | jq -c ".mgmtdev.\"pci/$A\".supported_classes")" '["block"]' "the class is block"
 	run_ok vdpa_add "$A" d0
 	run_ok vdpa dev config show d0
-	run_fails "" vdpa_add "$A" d1
+	run_fails "busy" vdpa_add "$A" d1
 	run_ok vdpa dev del d0
 	# Attributes of network devices are not for this one.
-	run_fails "" vdpa_add "$A" d0 mtu 1500
-	run_fails "" vdpa_add "$A" d0 max_vqp 1
+	run_fails "Network class attributes" vdpa_add "$A" d0 mtu 1500
+	run_fails "Network class attributes" vdpa_add "$A" d0 max_vqp 1
 	run_ok vdpa_add "$A" d0
 }
 

@@ -56,7 +56,7 @@ case_mac_is_the_administrators() {
 	eq "$(mac_of left "$LEFT_DEV")" "$MAC" "the interface has it"
 	# The neighbour's frames to it arrive: the device knows it, too.
 	reaches
-	run_fails "" ip -n left link set dev "$LEFT_DEV" address "$OTHER"
+	run_fails "Invalid argument" ip -n left link set dev "$LEFT_DEV" address "$OTHER"
 	eq "$(mac_of left "$LEFT_DEV")" "$MAC" "the interface keeps it"
 	match "$(dmesg | grep "$A" | tail -n 3)" "*control command refused*" "the log says so"
 	reaches

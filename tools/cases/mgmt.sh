@@ -241,7 +241,7 @@ case_vstats_count() {
 		[ $queue = 0 ] || grows kicks $queue
 	done
 	eq "$(vdpa -j dev vstats show a qidx 0 | jq '.vstats.a.kicks > 0')" true "the receive queue was kicked"
-	run_fails "" vdpa dev vstats show a qidx 77
+	run_fails "Invalid argument" vdpa dev vstats show a qidx 77
 	client_kill
 }
 

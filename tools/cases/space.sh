@@ -60,7 +60,7 @@ case_shared_group_serves_no_process() {
 	run_ok vdpa_add "$function" grouped
 	bus vhost grouped
 	wait_for "$SOON" vhost_node grouped
-	run_fails "" "$CLIENT" hold --live "$(vhost_node grouped)"
+	run_fails "Invalid argument" "$CLIENT" hold --live "$(vhost_node grouped)"
 	if [ "$DRIVER" = vf_vdpa ]; then
 		match "$(dmesg | grep "$function" | tail -n 2)" "*not alone in its IOMMU group*" "the log says why"
 	fi
