@@ -141,6 +141,26 @@ flood() {
 	ip netns exec "$1" ping -q -f "$2" >/dev/null 2>&1 &
 }
 
+# streams_end NS: iperf3 waits there for streams
+streams_end() {
+	in_ns "$1" iperf3 -s -D -I /tmp/iperf3.pid
+	run_ok wait_for "$SOON" test -s /tmp/iperf3.pid
+}
+
+# stream [OPTION...]: TCP from left to right, where streams end
+stream() {
+	in_ns left iperf3 -J -c "$RIGHT" -t 4 --connect-timeout 20000 "$@" >/tmp/iperf3.json
+	local bytes field=sum_received
+	# Both ways at once: the slower one counts.
+	[ "$*" != --bidir ] || field="[.end.sum_received, .end.sum_received_bidir_reverse] | min_by(.bytes)"
+	bytes=$(jq "[${field/#sum/.end.sum}] | .[0].bytes // 0" /tmp/iperf3.json)
+	if [ "${bytes:-0}" -gt 1000000 ]; then
+		ok "TCP passes ${*:-forward}: $bytes bytes"
+	else
+		fail "TCP passes ${*:-forward}" "$(jq -c '.error // .end' /tmp/iperf3.json | head -c 600)"
+	fi
+}
+
 # they_transfer: frames flow between a and b through vhost-vdpa
 they_transfer() {
 	to_vhost
