@@ -28,10 +28,13 @@ case_process_reaches_no_physical_memory() {
 }
 
 # Mappings stay over a reset, as consumers that pin gigabytes want it.
+# limit: 120
 case_mappings_survive_a_reset() {
 	vhost_pair 0
 	# VHOST_BACKEND_F_IOTLB_PERSIST
 	eq $(($(info "$NODE_A" backend_features) >> 8 & 1)) 1 "mappings are said to persist"
+	# Once more on the same open file, and without mapping anything again.
+	client late-enable "$NODE_A" "$NODE_B"
 }
 
 # One domain after the other: the kernel's driver after a process, and back.
