@@ -24,7 +24,16 @@ case_process_reaches_no_physical_memory() {
 	add_pair
 	modprobe vhost_vdpa
 	to_vhost
-	client physical "$NODE_A" --peer "$NODE_B"
+	log_mark
+	client physical "$NODE_A" --peer "$NODE_B" >/tmp/physical.log
+	cat /tmp/physical.log
+	# It has tried, and was stopped there.
+	local address addresses
+	mapfile -t addresses < <(sed -n 's/^# .*: rings at //p' /tmp/physical.log)
+	eq "${#addresses[@]}" 2 "two processes have tried"
+	for address in "${addresses[@]}"; do
+		faulted "$A" "$address"
+	done
 }
 
 # Mappings stay over a reset, as consumers that pin gigabytes want it.

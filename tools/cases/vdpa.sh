@@ -235,6 +235,15 @@ log_since() {
 	dmesg | sed "1,/$LOG_MARK/d"
 }
 
+# faulted BDF [ADDRESS]: since the mark the IOMMU has stopped the function, at an
+# address in the page of ADDRESS
+faulted() {
+	local lines page=
+	[ $# -eq 1 ] || page=$(hex $(($2 & ~4095)))
+	lines=$(log_since | grep -F 'DMAR: [DMA' | tail -n 20)
+	match "$lines" "*\[$1\] fault addr ${page:+$page }*" "the IOMMU has stopped $1${page:+ at $page}"
+}
+
 # one_line WORD...: since the mark the driver has logged one line, with all words
 one_line() {
 	local lines

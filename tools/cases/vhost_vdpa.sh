@@ -134,7 +134,9 @@ case_closed_and_reset_in_every_state() {
 # allow: DMAR: DRHD: handling fault
 case_unreachable_rings() {
 	vhost_pair 0
+	log_mark
 	client unmapped "$NODE_A" --peer "$NODE_B"
+	faulted "$A"
 }
 
 # limit: 400

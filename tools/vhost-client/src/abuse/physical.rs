@@ -59,16 +59,15 @@ fn send(report: &mut Report, device: &Device, who: &str) -> Result<()> {
     let mut ring = ring::new(&device.memory, SIZE, false, false)?;
     let buffer = device.memory.allocate(HEADER + FRAME, 8)?;
     let areas = ring.areas();
-    device.set_queue(
-        TRANSMIT,
-        SIZE,
-        Areas {
-            descriptors: physical(device, areas.descriptors)?,
-            driver: physical(device, areas.driver)?,
-            device: physical(device, areas.device)?,
-        },
-        0,
-    )?;
+    let places = Areas {
+        descriptors: physical(device, areas.descriptors)?,
+        driver: physical(device, areas.driver)?,
+        device: physical(device, areas.device)?,
+    };
+    // For whoever looks whether the IOMMU has reported an access there: that nothing comes back
+    // does not tell a device that was stopped from one that has not tried.
+    report.note(format!("{who}: rings at {:#x}", places.descriptors));
+    device.set_queue(TRANSMIT, SIZE, places, 0)?;
     let kick = EventFd::new(0)?;
     device.set_kick(TRANSMIT, &kick)?;
     device.enable(TRANSMIT, true)?;
