@@ -87,12 +87,26 @@ case_mac_is_changed() {
 # drivers: vf_vdpa
 case_bad_macs_are_refused() {
 	pair 0
-	run_fails "Invalid argument" vdpa_add "$A" a mac 01:00:00:00:00:05
-	run_fails "Invalid argument" vdpa_add "$A" a mac 00:00:00:00:00:00
-	# Without a control queue, and with one that the kernel does not serve.
-	local all
+	local mac
+	for mac in 01:00:00:00:00:05 00:00:00:00:00:00; do
+		log_mark
+		run_fails "Invalid argument" vdpa_add "$A" a mac $mac
+		one_line "$A" "mac refused" $mac station
+	done
+	# Without a control queue.
+	local all packed
 	all=$(vdpa_features "$A")
+	log_mark
 	run_fails "Operation not supported" vdpa_add "$A" a mac "$MAC" device_features "$(hex $((all & ~(1 << 17 | 1 << 22))))"
+	one_line "$A" "mac refused" CTRL_VQ
+	# With one that the kernel does not serve, as the rings are packed.
+	packed=$(vf 2)
+	run_ok bind_driver "$packed"
+	all=$(vdpa_features "$packed")
+	log_mark
+	run_fails "Operation not supported" vdpa_add "$packed" c mac "$MAC" device_features "$(hex $((all | 1 << 34)))"
+	one_line "$packed" "mac refused" "packed rings"
+	run_ok vdpa_add "$packed" c mac "$MAC"
 	run_ok vdpa_add "$A" a
 	run_fails "Invalid MAC address" vdpa dev set name a mac 01:00:00:00:00:05
 }
