@@ -164,16 +164,25 @@ case_owner_is_killed() {
 # limit: 120
 case_netlink_readers_do_not_disturb() {
 	vhost_pair 0
+	: >/tmp/rounds
 	(while :; do
-		vdpa dev show
-		vdpa dev config show
-		vdpa mgmtdev show
-		vdpa dev vstats show a qidx 0
-		cat "$DEBUG"/vf_vdpa-*/state
-	done >/dev/null 2>&1) &
+		# The counters of a device that is not in use cannot be read.
+		vdpa dev vstats show a qidx 0 2>/dev/null
+		[ "$DRIVER" != vf_vdpa ] || cat "$DEBUG/vf_vdpa-$A/state" || break
+		vdpa dev show && vdpa dev config show && vdpa mgmtdev show || break
+		echo round >&3
+	done 3>/tmp/rounds >/dev/null 2>/tmp/errors) &
 	client transfer "$NODE_A" "$NODE_B" --count 2000
 	client late-enable "$NODE_A" "$NODE_B"
 	kill -KILL $!
 	wait $! 2>/dev/null
+	eq "$(cat /tmp/errors)" "" "the readers see no error"
+	local rounds
+	rounds=$(wc -l </tmp/rounds)
+	if [ "$rounds" -gt 5 ]; then
+		ok "they have read $rounds times"
+	else
+		fail "they have read more than five times" "they have read $rounds times"
+	fi
 	run_ok vdpa dev show
 }
