@@ -50,6 +50,7 @@ control_queue() {
 	they_ping
 	eq "$(log_since | grep -c "Failed to .* promisc\|Failed to .* allmulti\|Fail to set num of queue pairs")" 0 \
 		"no command failed"
+	eq "$(log_since | grep -c 'control command refused')" 0 "no command is refused"
 }
 
 # limit: 180
@@ -98,7 +99,8 @@ case_no_control_queue() {
 	eq "$(vdpa -j dev show a | jq .dev.a.max_vqs)" 2 "one pair"
 }
 
-# A consumer that uses all pairs through vhost-vdpa; frames reach several queues.
+# A consumer that uses all pairs through vhost-vdpa. It sends on each of them; on
+# which ones frames arrive is the affair of the switch.
 # limit: 240
 case_vhost_with_all_pairs() {
 	queued_pair vhost
