@@ -8,6 +8,7 @@ case_machine() {
 	match "$(cat /proc/cmdline)" "*intel_iommu=on*" "the IOMMU is on"
 	run_ok test -e "$PCI/$(hot_function)"
 	run_ok test -e "$PCI/$(grouped_function)"
+	match "$(lspci -vv -s "$(single_function)")" "*MSI-X: Enable? Count=1 *" "a function has one interrupt vector"
 	eq "$(cat "$PCI/$(disk_function)/class")" 0x010000 "the disk's class"
 }
 
