@@ -136,9 +136,20 @@ emulator_answers() {
 }
 
 # flood NS ADDRESS: pings as fast as it goes, until it is killed; $! is the process
-# itself, and not a shell that has started it
+# itself, and not a shell that has started it. It returns when frames go out.
 flood() {
+	local before
+	before=$(sent "$1")
 	ip netns exec "$1" ping -q -f "$2" >/dev/null 2>&1 &
+	wait_for "$SOON" has_sent "$1" $((before + 20)) || die "$1 sends to $2: it has sent $(sent "$1") frames, $before before"
+}
+
+sent() { # sent NS: frames that its interface has sent
+	ip -n "$1" -s -j link show | jq '[.[] | select(.ifname != "lo").stats64.tx.packets] | add'
+}
+
+has_sent() { # has_sent NS FRAMES
+	[ "$(sent "$1")" -ge "$2" ]
 }
 
 # streams_end NS: iperf3 waits there for streams
