@@ -238,10 +238,6 @@ case_unplug_under_virtio_traffic() {
 # A function that is taken off the bus, and found again.
 # limit: 180
 case_pci_remove_under_virtio_traffic() {
-	while_busy_remove
-}
-
-while_busy_remove() {
 	plugged
 	emulator_answers
 	flood left 10.0.2.2
