@@ -19,7 +19,7 @@ use crate::{module, source};
 type Check = fn(&Context) -> Result<Vec<String>>;
 
 /// Each check returns what is wrong, one item a line.
-const CHECKS: [(&str, Check); 9] = [
+const CHECKS: [(&str, Check); 10] = [
     ("host/virtio", virtio),
     ("host/tools", tools),
     ("host/clippy", tools_clippy),
@@ -28,6 +28,7 @@ const CHECKS: [(&str, Check); 9] = [
     ("build/fmt", fmt),
     ("build/modules", modules),
     ("build/clippy", clippy),
+    ("build/doc", doc),
     ("build/modinfo", modinfo),
 ];
 
@@ -176,6 +177,10 @@ fn modules(cx: &Context) -> Result<Vec<String>> {
 
 fn clippy(cx: &Context) -> Result<Vec<String>> {
     module::clippy(cx, &tree(cx)?).map(|()| Vec::new())
+}
+
+fn doc(cx: &Context) -> Result<Vec<String>> {
+    module::doc(cx, &tree(cx)?).map(|_| Vec::new())
 }
 
 fn modinfo(cx: &Context) -> Result<Vec<String>> {
