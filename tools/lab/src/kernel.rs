@@ -97,6 +97,15 @@ fn apt(cx: &Context, tool: &str) -> Result<Command> {
     Ok(apt)
 }
 
+/// What the archive's package lists say.
+fn ask_archive(cx: &Context, words: &[&str]) -> Result<String> {
+    step::output(
+        "asking the package lists",
+        &cx.cache.log("apt-cache"),
+        apt(cx, "apt-cache")?.args(words),
+    )
+}
+
 /// The kernel to take: the pinned one, else the newest of its series whose source is there as well.
 fn choose(cx: &Context) -> Result<(String, String)> {
     let versions = &cx.versions;
@@ -104,7 +113,7 @@ fn choose(cx: &Context) -> Result<(String, String)> {
     let wanted = versions.get("KERNEL")?;
     let prefix = format!("linux-image-{}.", versions.get("KERNEL_SERIES")?);
     let suffix = format!("+{abi}-{flavour}");
-    let names = step::output(apt(cx, "apt-cache")?.arg("pkgnames").arg(&prefix))?;
+    let names = ask_archive(cx, &["pkgnames", &prefix])?;
     let mut found: Vec<(u32, String)> = names
         .lines()
         .filter_map(|name| {
@@ -136,7 +145,7 @@ fn choose(cx: &Context) -> Result<(String, String)> {
 }
 
 fn archive_versions(cx: &Context, package: &str) -> Result<BTreeSet<String>> {
-    let table = step::output(apt(cx, "apt-cache")?.arg("madison").arg(package))?;
+    let table = ask_archive(cx, &["madison", package])?;
     Ok(table
         .lines()
         .filter_map(|line| Some(line.split('|').nth(1)?.trim().to_owned()))
@@ -150,7 +159,7 @@ fn fetch(cx: &Context, dir: &Path) -> Result<()> {
         apt(cx, "apt-get")?.arg("update"),
     )?;
     let (release, version) = choose(cx)?;
-    let known = step::output(apt(cx, "apt-cache")?.args(["pkgnames", "linux-"]))?;
+    let known = ask_archive(cx, &["pkgnames", "linux-"])?;
     let known: BTreeSet<&str> = known.lines().collect();
     // Newer packaging splits the image; older has all of it in linux-image.
     let packages: Vec<String> = [

@@ -134,7 +134,7 @@ pub fn check_info(cx: &Context, tree: &Path, stock: &Path) -> Result<Vec<String>
         .filter_map(|entry| entry.ok().map(|entry| entry.path()))
         .find(|path| path.to_string_lossy().contains("/vdpa.ko"))
         .context("the stock kernel has no vdpa.ko")?;
-    let vermagic = field(&reference, "vermagic")?;
+    let vermagic = field(cx, &reference, "vermagic")?;
     for file in build(cx, tree)? {
         let name = file
             .file_name()
@@ -145,34 +145,38 @@ pub fn check_info(cx: &Context, tree: &Path, stock: &Path) -> Result<Vec<String>
                 wrong.push(format!("{name}: {what}; found `{}`", found.trim()));
             }
         };
-        let license = field(&file, "license")?;
+        let license = field(cx, &file, "license")?;
         expect(
             "the license must be GPL",
             license.trim().starts_with("GPL"),
             &license,
         );
-        let alias = field(&file, "alias")?;
+        let alias = field(cx, &file, "alias")?;
         expect(
             "an alias for virtio functions would race virtio_pci",
             !alias.to_ascii_lowercase().contains("1af4"),
             &alias,
         );
-        let magic = field(&file, "vermagic")?;
+        let magic = field(cx, &file, "vermagic")?;
         expect(
             &format!("vermagic must be `{}`", vermagic.trim()),
             magic == vermagic,
             &magic,
         );
         for what in ["description", "author"] {
-            let text = field(&file, what)?;
+            let text = field(cx, &file, what)?;
             expect(&format!("it has no {what}"), !text.trim().is_empty(), &text);
         }
     }
     Ok(wrong)
 }
 
-fn field(file: &Path, name: &str) -> Result<String> {
-    step::output(Command::new("modinfo").arg("-F").arg(name).arg(file))
+fn field(cx: &Context, file: &Path, name: &str) -> Result<String> {
+    step::output(
+        &format!("reading {name} of {}", file.display()),
+        &cx.cache.log(&format!("modinfo-{}", cx.checkout_key())),
+        Command::new("modinfo").arg("-F").arg(name).arg(file),
+    )
 }
 
 #[cfg(test)]

@@ -173,17 +173,21 @@ fn kill(child: &mut Child) -> Result<()> {
     }
 }
 
-/// Runs a short command and returns what it printed.
-pub fn output(command: &mut Command) -> Result<String> {
+/// Runs a short command and returns what it printed; what it complained about is in `log`.
+pub fn output(text: &str, log: &Path, command: &mut Command) -> Result<String> {
+    let mut file = File::create(log).with_context(|| format!("creating {}", log.display()))?;
+    writeln!(file, "$ {command:?}")?;
     let done = command
         .stdin(Stdio::null())
+        .stderr(file)
         .output()
-        .with_context(|| format!("starting {:?}", command.get_program()))?;
+        .with_context(|| format!("{text}: starting {:?}", command.get_program()))?;
     if !done.status.success() {
-        bail!(
-            "{command:?} failed: {}",
-            String::from_utf8_lossy(&done.stderr).trim()
-        );
+        bail!(Failed {
+            text: text.to_owned(),
+            tail: tail(log, TAIL),
+            log: log.to_owned()
+        });
     }
     Ok(String::from_utf8_lossy(&done.stdout).into_owned())
 }
@@ -211,6 +215,24 @@ mod tests {
         let failed = error.downcast::<Failed>().unwrap();
         let number = failed.tail.lines().find_map(|line| line.parse().ok());
         (failed, number)
+    }
+
+    #[test]
+    fn a_short_command_that_fails_names_its_log() {
+        let log = std::env::temp_dir().join(format!("output-{}.log", std::process::id()));
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo out; echo why >&2"]);
+        assert_eq!(output("asking", &log, &mut command).unwrap(), "out\n");
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo out; echo why >&2; exit 1"]);
+        let error = output("asking", &log, &mut command).unwrap_err();
+        fs::remove_file(&log).unwrap();
+        let failed = error.downcast::<Failed>().unwrap();
+        assert!(failed.tail.ends_with("why"), "{failed}");
+        assert!(failed.to_string().ends_with(&format!(
+            "asking failed; full log: {}",
+            log.display()
+        )));
     }
 
     #[test]
