@@ -98,15 +98,27 @@ impl Console {
             .collect()
     }
 
+    /// Why the machine ended while the kernel printed `lines`: the first bad one of them, because
+    /// what a crash prints last says nothing about it; else the last line of all.
+    pub fn last_words(&self, lines: &[String], allowed: &[String]) -> String {
+        match bad(lines, allowed).first() {
+            Some(line) => line.trim().to_owned(),
+            None => format!("its last line: {}", self.last_line()),
+        }
+    }
+
     /// The last line that is not one of the lab's own marks.
     pub fn last_line(&self) -> String {
-        let text = self.text();
-        let last = text
-            .lines()
-            .rev()
-            .find(|line| !line.trim().is_empty() && !line.contains("vf-lab: "));
-        last.unwrap_or("(nothing)").trim().to_owned()
+        last_line(&self.text()).to_owned()
     }
+}
+
+/// The last line that is not one of the lab's own marks.
+fn last_line(text: &str) -> &str {
+    text.lines()
+        .map(str::trim)
+        .rfind(|line| !line.is_empty() && !line.contains("vf-lab: "))
+        .unwrap_or("(nothing)")
 }
 
 fn is_mark(line: &str, kind: &str, nonce: &str) -> bool {
@@ -181,6 +193,19 @@ mod tests {
     #[test]
     fn an_allowed_line_is_not_bad() {
         assert!(bad(&during(LOG, "n2"), &["injected".to_owned()]).is_empty());
+    }
+
+    #[test]
+    fn the_last_words_are_the_first_complaint() {
+        let console = Console::new(Path::new("/nonexistent"));
+        let lines = during(LOG, "n3");
+        assert!(
+            console
+                .last_words(&lines, &[])
+                .contains("sysrq triggered crash")
+        );
+        assert_eq!(console.last_words(&[], &[]), "its last line: (nothing)");
+        assert_eq!(last_line("a\nb \n\n[ 1.0] vf-lab: begin a/b n1\n"), "b");
     }
 
     #[test]

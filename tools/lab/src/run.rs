@@ -174,10 +174,14 @@ impl<'a> Runner<'a> {
                 }
                 why.extend(stacks::blocked(&stacks));
             }
-            Ended::Died => why.push(format!(
-                "the machine died; its last line: {}; console: {console}",
-                vm.console.last_line()
-            )),
+            // First of all: tables show one line.
+            Ended::Died => why.insert(
+                0,
+                format!(
+                    "the machine died: {}; console: {console}",
+                    vm.console.last_words(&seen.during, &case.allowed)
+                ),
+            ),
         }
         why.extend(complaints(&[
             ("kernel, before it began", &seen.before, &[]),
@@ -208,8 +212,8 @@ impl<'a> Runner<'a> {
         ]);
         if seen.ended != Ended::Status(0) {
             why.push(format!(
-                "the machine does not answer after it; its last line: {}; console: {}",
-                vm.console.last_line(),
+                "the machine does not answer after it: {}; console: {}",
+                vm.console.last_words(&seen.during, &[]),
                 vm.console.path().display()
             ));
         }
@@ -255,7 +259,10 @@ impl<'a> Runner<'a> {
             Ended::Status(_) if complaints.is_empty() => return Ok(false),
             Ended::Status(_) => {}
             Ended::TimedOut => eprintln!("it did not end within {} s", limit.as_secs()),
-            Ended::Died => eprintln!("the machine died: {}", vm.console.last_line()),
+            Ended::Died => eprintln!(
+                "the machine died: {}",
+                vm.console.last_words(&seen.during, &[])
+            ),
         }
         eprintln!("console: {}", vm.console.path().display());
         Ok(false)
