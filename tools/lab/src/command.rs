@@ -10,7 +10,7 @@ use crate::case::{self, Case, Selection};
 use crate::context::Context;
 use crate::kernel::{self, Packages};
 use crate::machine::{Machine, Wanted};
-use crate::report::Report;
+use crate::report::{Origin, Report};
 use crate::run::Runner;
 use crate::{check, compare, module, selftest, shell, step};
 
@@ -149,12 +149,13 @@ pub fn machine_cases(cx: &Context) -> Result<Vec<Case>> {
 
 impl Check {
     fn run(&self, cx: &Context) -> Result<bool> {
-        let words = self
+        let words: Vec<&str> = self
             .cases
             .iter()
             .map(String::as_str)
-            .chain(self.select.split_whitespace());
-        let selection = Selection::new(words)?;
+            .chain(self.select.split_whitespace())
+            .collect();
+        let selection = Selection::new(words.iter().copied())?;
         let cases = machine_cases(cx)?;
         let mut ids = check::names();
         ids.push("boot/console".to_owned());
@@ -175,7 +176,7 @@ impl Check {
                 path.display()
             );
         }
-        let mut report = Report::default();
+        let mut report = Report::new(Origin::new("check", &self.driver, &words));
         check::run(cx, &selection, &mut report);
         let selected: Vec<&Case> = cases
             .iter()
@@ -219,6 +220,7 @@ fn in_machine(
             project: true,
         },
     )?;
+    report.origin.kernel = Some(machine.release.clone());
     let mut runner = Runner::new(&machine, &options.driver);
     runner.live = options.live;
     if boot {

@@ -6,14 +6,14 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 
 use crate::case::{Case, Selection};
+use crate::check;
 use crate::command::machine_cases;
 use crate::context::Context;
-use crate::kernel::Packages;
 use crate::machine::{Machine, Wanted};
-use crate::report::{Record, Report};
+use crate::report::{Origin, Record, Report};
 use crate::run::Runner;
 
 /// Characters of a failure that the table shows.
@@ -24,7 +24,8 @@ const DRIVERS: [&str; 2] = ["vf_vdpa", "vp_vdpa"];
 
 /// Runs the selected cases with both drivers and writes the table to `out`, relative to the checkout.
 pub fn run(cx: &Context, out: &Path, words: &[String]) -> Result<bool> {
-    let selection = Selection::new(words.iter().map(String::as_str))?;
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let selection = Selection::new(words.iter().copied())?;
     let cases: Vec<Case> = machine_cases(cx)?
         .into_iter()
         .filter(|case| selection.has(&case.id()))
@@ -44,7 +45,8 @@ pub fn run(cx: &Context, out: &Path, words: &[String]) -> Result<bool> {
             },
         )?;
         let mut runner = Runner::new(&machine, driver);
-        let mut report = Report::default();
+        let mut report = Report::new(Origin::new("compare", driver, &words));
+        report.origin.kernel = Some(machine.release.clone());
         for case in &cases {
             runner.run(case, &mut report)?;
         }
@@ -61,40 +63,40 @@ pub fn run(cx: &Context, out: &Path, words: &[String]) -> Result<bool> {
 /// Writes the table from what two runs of `check` with `--json` have found; paths are relative to the
 /// checkout.
 pub fn from_results(cx: &Context, out: &Path, ours: &Path, theirs: &Path) -> Result<bool> {
-    let ours = Report::read_json(&cx.top.join(ours))?;
-    let theirs = Report::read_json(&cx.top.join(theirs))?;
-
-    write(cx, out, &ours, &theirs)
+    let [ours, theirs] = [(ours, DRIVERS[0]), (theirs, DRIVERS[1])].map(|(path, driver)| {
+        let mut report = Report::read_json(&cx.top.join(path))?;
+        let found = &report.origin.driver;
+        ensure!(
+            found == driver,
+            "{} is from a run with {found}: name the results of vf_vdpa first, then those of vp_vdpa",
+            path.display()
+        );
+        // What needs no machine does not depend on the driver.
+        let checks = check::names();
+        report.retain(|case| !checks.iter().any(|check| check == case));
+        Ok(report)
+    });
+    write(cx, out, &ours?, &theirs?)
 }
 
 fn write(cx: &Context, out: &Path, ours: &Report, theirs: &Report) -> Result<bool> {
-    let release = Packages::get(cx)?.release;
     let path = cx.top.join(out);
-    fs::write(&path, table(&release, ours, theirs))
-        .with_context(|| format!("writing {}", path.display()))?;
+    fs::write(&path, table(ours, theirs)).with_context(|| format!("writing {}", path.display()))?;
     println!("{}", path.display());
     Ok(ours.good())
 }
 
-fn table(release: &str, ours: &Report, theirs: &Report) -> String {
-    let mut text = format!(
-        "<!-- SPDX-License-Identifier: GPL-2.0 -->\n\
-         # vf_vdpa and vp_vdpa compared\n\n\
-         Written by `make compare`: every case of the machine, run with this driver and with the C driver\n\
-         `vp_vdpa` of Linux {release}, on the same virtual functions. A case that is not for a driver tests\n\
-         something only the other one promises.\n\n\
-         vf_vdpa: {}. vp_vdpa: {}.\n\n\
-         | Case | vf_vdpa | vp_vdpa | First failure |\n\
-         |---|---|---|---|\n",
-        ours.sum(),
-        theirs.sum()
-    );
+fn table(ours: &Report, theirs: &Report) -> String {
+    let mut text = heading(ours, theirs);
     let other: BTreeMap<&str, &Record> = theirs
         .records()
         .iter()
         .map(|record| (record.case.as_str(), record))
         .collect();
-    for record in ours.records() {
+    let mut records: Vec<&Record> = ours.records().iter().collect();
+    // Within a group in the order of its file.
+    records.sort_by_key(|record| record.case.split('/').next());
+    for record in records {
         let theirs = other.get(record.case.as_str()).copied();
         let failure = [Some(record), theirs]
             .into_iter()
@@ -113,6 +115,38 @@ fn table(release: &str, ours: &Report, theirs: &Report) -> String {
         );
     }
     text
+}
+
+/// What the table is about, and what it takes to make each side of it again.
+fn heading(ours: &Report, theirs: &Report) -> String {
+    let mut text = "<!-- SPDX-License-Identifier: GPL-2.0 -->\n\
+         # vf_vdpa and vp_vdpa compared\n\n\
+         The cases of the machine, run with this driver and with the kernel's C driver `vp_vdpa`, on the same\n\
+         virtual functions. A case that is not for a driver tests something only the other one promises.\n\
+         Written by `tools/bootstrap compare`: see [testing.md](testing.md).\n\n\
+         | | vf_vdpa | vp_vdpa |\n\
+         |---|---|---|\n"
+        .to_owned();
+    let unknown = || "unknown".to_owned();
+    let column = |side: &Report| {
+        [
+            format!("`{}`", side.origin.command),
+            side.origin.commit.clone().unwrap_or_else(unknown),
+            side.origin.kernel.clone().unwrap_or_else(unknown),
+            side.sum(),
+        ]
+    };
+    let rows = ["Command", "Commit", "Kernel", "Result"].iter();
+    for ((name, ours), theirs) in rows.zip(column(ours)).zip(column(theirs)) {
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "| {name} | {ours} | {theirs} |");
+    }
+    if ours.origin.commit != theirs.origin.commit {
+        text.push_str(
+            "\nThe two sides are from different commits: a case may have changed in between.\n",
+        );
+    }
+    text + "\n| Case | vf_vdpa | vp_vdpa | First failure |\n|---|---|---|---|\n"
 }
 
 fn cell(record: Option<&Record>) -> String {
@@ -173,12 +207,41 @@ mod tests {
             &Verdict::Skipped("no mq".into()),
             None,
         );
-        let text = table("7.3.4", &ours, &theirs);
+        let text = table(&ours, &theirs);
         assert!(
             text.contains("| a/b | passed | failed | kernel: WARNING: x\\|y |"),
             "{text}"
         );
         assert!(text.contains("| a/c | no mq | not run |  |"), "{text}");
+        assert!(!text.contains("different commits"), "{text}");
         assert_eq!(plain(&"x".repeat(200)), format!("{} …", "x".repeat(160)));
+    }
+    #[test]
+    fn the_heading_says_where_each_side_comes_from() {
+        let side = |driver: &str, commit: &str| {
+            let mut report = Report::new(Origin {
+                command: format!("run {driver}"),
+                commit: Some(commit.to_owned()),
+                kernel: Some("7.3.4".to_owned()),
+                ..Origin::default()
+            });
+            for case in ["b/z", "a/z", "b/a"] {
+                report.add(case, Duration::ZERO, &Verdict::Passed, None);
+            }
+            report
+        };
+        let text = table(&side("ours", "abc"), &side("theirs", "def-dirty"));
+        assert!(
+            text.contains("| Command | `run ours` | `run theirs` |\n| Commit | abc | def-dirty |"),
+            "{text}"
+        );
+        assert!(text.contains("| Kernel | 7.3.4 | 7.3.4 |"), "{text}");
+        assert!(text.contains("different commits"), "{text}");
+        let rows: Vec<&str> = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("| ")?.split_once(" | passed"))
+            .map(|(case, _)| case)
+            .collect();
+        assert_eq!(rows, ["a/z", "b/z", "b/a"], "by group, else as they were");
     }
 }

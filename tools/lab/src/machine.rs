@@ -31,6 +31,8 @@ pub struct Wanted<'a> {
 pub struct Machine {
     /// For booting.
     pub parts: Parts,
+    /// Output of `uname -r` in it.
+    pub release: String,
     /// Of the run's directory, and of the processor that the machine takes.
     _locks: [Lock; 2],
 }
@@ -74,6 +76,7 @@ impl Machine {
                 share,
                 logs,
             },
+            release: packages.release,
             _locks: [run, turn],
         })
     }

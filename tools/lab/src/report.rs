@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! What a run found: one line a case while it runs, the sum at the end.
 
+use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -8,7 +9,55 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
+use crate::context::Context as Lab;
 use crate::ktap::Verdict;
+
+/// Where results come from: what it takes to get them again.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    /// What was typed, with the variables that change results.
+    pub command: String,
+    /// The commit of the checkout, with `-dirty` when it was changed; nothing without git.
+    pub commit: Option<String>,
+    /// Driver under test.
+    pub driver: String,
+    /// Factor on the time limits.
+    pub slow: u32,
+    /// The kernel of the machine; nothing when no case needed one.
+    pub kernel: Option<String>,
+}
+
+impl Origin {
+    /// A run of `goal` with the cases that `words` select.
+    pub fn new(goal: &str, driver: &str, words: &[&str]) -> Self {
+        let mut parts = Vec::new();
+        if goal == "check" && driver != "vf_vdpa" {
+            parts.push(format!("DRIVER={driver}"));
+        }
+        for name in ["VF_VDPA_SLOW", "VF_VDPA_ACCEL"] {
+            parts.extend(env::var(name).map(|value| format!("{name}={value}")));
+        }
+        parts.push(format!("tools/bootstrap {goal}"));
+        parts.extend(words.iter().map(|word| quoted(word)));
+        Self {
+            command: parts.join(" "),
+            commit: env::var("VF_VDPA_COMMIT").ok(),
+            driver: driver.to_owned(),
+            slow: Lab::slowness(),
+            kernel: None,
+        }
+    }
+}
+
+/// A word as a shell has to be given it: cases may be patterns.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/_-.".contains(c);
+    if word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{word}'")
+    }
+}
 
 /// One finished case.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -26,12 +75,27 @@ pub struct Record {
 }
 
 /// All finished cases.
-#[derive(Default)]
+#[derive(Default, Serialize, Deserialize)]
 pub struct Report {
+    /// Where they come from.
+    pub origin: Origin,
     records: Vec<Record>,
 }
 
 impl Report {
+    /// A report without cases.
+    pub fn new(origin: Origin) -> Self {
+        Self {
+            origin,
+            records: Vec::new(),
+        }
+    }
+
+    /// Leaves out the cases whose names are not `wanted`.
+    pub fn retain(&mut self, wanted: impl Fn(&str) -> bool) {
+        self.records.retain(|record| wanted(&record.case));
+    }
+
     /// Adds a case and prints its line.
     pub fn add(&mut self, case: &str, took: Duration, verdict: &Verdict, log: Option<&Path>) {
         let (word, result, details) = match verdict {
@@ -106,18 +170,16 @@ impl Report {
         &self.records
     }
 
-    /// Reads the records that [`Report::write_json`] wrote.
+    /// Reads what [`Report::write_json`] wrote.
     pub fn read_json(path: &Path) -> Result<Self> {
         let context = || format!("reading {}", path.display());
         let text = fs::read_to_string(path).with_context(context)?;
-        let records = serde_json::from_str(&text).with_context(context)?;
-
-        Ok(Self { records })
+        serde_json::from_str(&text).with_context(context)
     }
 
-    /// Writes the records as JSON.
+    /// Writes the records and their origin as JSON.
     pub fn write_json(&self, path: &Path) -> Result<()> {
-        let text = serde_json::to_string_pretty(&self.records)?;
+        let text = serde_json::to_string_pretty(self)?;
         fs::write(path, text + "\n").with_context(|| format!("writing {}", path.display()))
     }
 }
@@ -129,7 +191,7 @@ mod tests {
     #[test]
     fn what_is_written_can_be_read() {
         let file = std::env::temp_dir().join(format!("report-{}.json", std::process::id()));
-        let mut report = Report::default();
+        let mut report = Report::new(Origin::new("check", "vp_vdpa", &["a", "b/c*"]));
         report.add("a/b", Duration::ZERO, &Verdict::Passed, None);
         report.add(
             "a/c",
@@ -144,6 +206,13 @@ mod tests {
         fs::remove_file(&file).unwrap();
         assert_eq!(read.sum(), report.sum());
         assert_eq!(read.records()[1].details, ["x"]);
+        assert_eq!(read.origin, report.origin);
+        let command = &read.origin.command;
+        assert!(command.starts_with("DRIVER=vp_vdpa "), "{command}");
+        assert!(
+            command.ends_with("tools/bootstrap check a 'b/c*'"),
+            "{command}"
+        );
     }
 
     #[test]
