@@ -52,6 +52,8 @@ moves_while_it_talks() {
 	show "ip netns exec host ping -c 3 -i 0.5 -W 10 $LEFT"
 
 	say "The virtual machine stops, goes on, and moves to VF 2, while it is pinged"
+	# So that the switch learns where the guest is: nobody else tells it.
+	guest_run here 60 "ping $RIGHT >/dev/null & sleep 1"
 	ip netns exec host ping -D -i 0.2 "$LEFT" >/tmp/ping.log 2>&1 &
 	local pinger=$!
 	sleep 1
@@ -64,7 +66,7 @@ moves_while_it_talks() {
 	echo '(QMP) migrate {"uri": "unix:/tmp/way"}'
 	qmp here migrate '{"uri": "unix:/tmp/way"}' >/dev/null || exit 1
 	wait_for 120 ended_migrating here
-	qmp here query-migrate | jq -c '{status, downtime, "total-time"}'
+	qmp here query-migrate | jq -cM '{status, downtime, "total-time"}'
 	wait_for 60 runs there || die "the guest runs on VF 2" "$(cat /tmp/there.err)"
 	sleep 3
 	kill -INT "$pinger"
@@ -139,8 +141,8 @@ demo() {
 	[ ! -e /run/netns/host ] || moves_while_it_talks
 
 	say "What went through, as the driver counted it"
-	show "vdpa dev vstats show net3 qidx 0"
-	show "vdpa dev vstats show net3 qidx 1"
+	show "vdpa dev vstats show net0 qidx 0"
+	show "vdpa dev vstats show net0 qidx 1"
 	show "grep -i vdpa /proc/interrupts | head -n 6"
 
 	say "And all of it goes away again"
