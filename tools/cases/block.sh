@@ -26,7 +26,7 @@ find_disk() {
 
 case_shows_the_function() {
 	disk
-	eq "$(vdpa -j mgmtdev show "pci/$A" | jq -c ".mgmtdev.\"pci/$A\".supported_classes")" '["block"]' "the class is block"
+	eq "$(mgmtdev "$A" supported_classes)" '["block"]' "the class is block"
 	run_ok vdpa_add "$A" d0
 	run_ok vdpa dev config show d0
 	run_fails "busy" vdpa_add "$A" d1

@@ -9,12 +9,6 @@
 MAC=02:00:00:00:00:05
 OTHER=02:00:00:00:00:06
 
-two_containers() {
-	ns_with left "$(netdev "$A")" "$LEFT/24"
-	ns_with right "$(netdev "$B")" "$RIGHT/24"
-	LEFT_DEV=$(ip -n left -j link | jq -r '.[] | select(.ifname != "lo").ifname')
-}
-
 mac_of() { # mac_of NS NETDEV
 	ip -n "$1" -j link show dev "$2" | jq -r '.[0].address'
 }
@@ -29,7 +23,7 @@ reaches() { # reaches DESCRIPTION
 # limit: 120
 case_commands_reach_the_device() {
 	virtio_pair 0
-	two_containers
+	containers
 	run_ok ip -n left link set dev "$LEFT_DEV" address "$MAC"
 	reaches
 	eq "$(config a mac)" "\"$MAC\"" "the device has the address"
@@ -52,7 +46,7 @@ case_mac_is_the_administrators() {
 	run_ok vdpa_add "$B" b
 	eq "$(config a mac)" "\"$MAC\"" "the address is shown"
 	to_virtio
-	two_containers
+	containers
 	eq "$(mac_of left "$LEFT_DEV")" "$MAC" "the interface has it"
 	# The neighbour's frames to it arrive: the device knows it, too.
 	reaches
@@ -75,7 +69,7 @@ case_mac_is_changed() {
 	run_ok vdpa dev set name a mac "$MAC"
 	eq "$(config a mac)" "\"$MAC\"" "the new address is shown"
 	to_virtio
-	two_containers
+	containers
 	eq "$(mac_of left "$LEFT_DEV")" "$MAC" "the interface has it"
 	reaches
 	run_ok ip netns del left
@@ -97,14 +91,14 @@ case_bad_macs_are_refused() {
 	local all packed
 	all=$(vdpa_features "$A")
 	log_mark
-	run_fails "Operation not supported" vdpa_add "$A" a mac "$MAC" device_features "$(hex $((all & ~(1 << 17 | 1 << 22))))"
+	run_fails "Operation not supported" vdpa_add "$A" a mac "$MAC" device_features "$(hex $((all & ~(NET_CTRL_VQ | NET_MQ))))"
 	one_line "$A" "mac refused" CTRL_VQ
 	# With one that the kernel does not serve, as the rings are packed.
 	packed=$(vf 2)
 	run_ok bind_driver "$packed"
 	all=$(vdpa_features "$packed")
 	log_mark
-	run_fails "Operation not supported" vdpa_add "$packed" c mac "$MAC" device_features "$(hex $((all | 1 << 34)))"
+	run_fails "Operation not supported" vdpa_add "$packed" c mac "$MAC" device_features "$(hex $((all | RING_PACKED)))"
 	one_line "$packed" "mac refused" "packed rings"
 	run_ok vdpa_add "$packed" c mac "$MAC"
 	run_ok vdpa_add "$A" a

@@ -5,17 +5,9 @@
 # shellcheck source=tools/cases/vdpa.sh
 . "$LAB/cases/vdpa.sh"
 
-VERSION_1=$((1 << 32))
-ACCESS_PLATFORM=$((1 << 33))
-LEAST=$((VERSION_1 | ACCESS_PLATFORM))
-
 one_vf() {
 	ready_vfs 1
 	A=$(vf 0)
-}
-
-mgmtdev() { # mgmtdev BDF FIELD
-	vdpa -j mgmtdev show "pci/$1" | jq -c ".mgmtdev.\"pci/$1\".$2"
 }
 
 # What an administrator sees of a function.
@@ -56,7 +48,7 @@ case_masks_what_vdpa_cannot_carry() {
 
 # device_features: a subset is what the device then has, and what its consumer may use.
 case_device_features_are_a_subset() {
-	vhost_pair 0 device_features "$(hex $((LEAST | 1 << 5)))"
+	vhost_pair 0 device_features "$(hex $((LEAST | NET_MAC)))"
 	eq "$(info "$NODE_A" feature_bits)" "[5,32,33]" "the device has what was asked for"
 	run_ok "$CLIENT" transfer "$NODE_A" "$NODE_B" --count 50
 }
@@ -77,7 +69,7 @@ case_wrong_features_are_named() {
 	one_line "$A" NOTIFICATION_DATA
 	match "$(log_since)" '*bit45*' "the unknown bit is named by its number"
 	log_mark
-	run_fails "Invalid argument" vdpa_add "$A" d0 device_features "$(hex $((1 << 5)))"
+	run_fails "Invalid argument" vdpa_add "$A" d0 device_features "$(hex $NET_MAC)"
 	one_line "$A" VERSION_1 ACCESS_PLATFORM
 	run_ok vdpa_add "$A" d0
 }

@@ -11,7 +11,7 @@ queued_pair() { # queued_pair BUS [ATTRIBUTE VALUE]...
 	shift
 	modprobe vhost_vdpa
 	"${kind}_pair" 2 "$@"
-	[ "$(vdpa -j mgmtdev show "pci/$A" | jq ".mgmtdev.\"pci/$A\".max_supported_vqs")" -gt 3 ] ||
+	[ "$(mgmtdev "$A" max_supported_vqs)" -gt 3 ] ||
 		skip "one queue pair: the driver sees no more, or taps are not allowed here"
 }
 
@@ -78,8 +78,7 @@ case_four_of_four() {
 case_control_queue_without_mq() {
 	pair 2
 	local features
-	# VERSION_1, ACCESS_PLATFORM, MAC, STATUS, CTRL_VQ, CTRL_RX.
-	features=$((1 << 32 | 1 << 33 | 1 << 5 | 1 << 16 | 1 << 17 | 1 << 18))
+	features=$((LEAST | NET_MAC | NET_STATUS | NET_CTRL_VQ | NET_CTRL_RX))
 	add_pair device_features "$(hex $features)"
 	to_virtio
 	containers
@@ -92,7 +91,7 @@ case_control_queue_without_mq() {
 # limit: 120
 case_no_control_queue() {
 	pair 2
-	add_pair device_features "$(hex $((1 << 32 | 1 << 33 | 1 << 5 | 1 << 16)))"
+	add_pair device_features "$(hex $((LEAST | NET_MAC | NET_STATUS)))"
 	to_virtio
 	containers
 	they_ping

@@ -54,9 +54,8 @@ case_consumers_take_turns() {
 	for round in 1 2 3; do
 		client transfer "$NODE_A" "$NODE_B" --count 200
 		to_virtio
-		ns_with left "$(netdev "$A")" "$LEFT/24"
-		ns_with right "$(netdev "$B")" "$RIGHT/24"
-		run_ok in_ns left ping -q -c 3 -i 0.2 -W 10 "$RIGHT"
+		containers
+		they_ping
 		to_vhost
 	done
 }

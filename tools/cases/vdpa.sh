@@ -9,6 +9,16 @@ CLIENT=$LAB/bin/vhost-client
 SOON=30
 LATER=90
 
+# Bits of features, as `device_features` takes them.
+NET_MAC=$((1 << 5))
+NET_STATUS=$((1 << 16))
+NET_CTRL_VQ=$((1 << 17))
+NET_CTRL_RX=$((1 << 18))
+NET_MQ=$((1 << 22))
+RING_PACKED=$((1 << 34))
+# What no device can be without: VERSION_1, ACCESS_PLATFORM.
+LEAST=$((1 << 32 | 1 << 33))
+
 # ---- devices in pairs ----------------------------------------------------
 
 # pair FIRST: VFs FIRST and FIRST+1, which are neighbours, bound to the driver
@@ -64,6 +74,11 @@ hex() {
 	printf '0x%x' "$1"
 }
 
+# mgmtdev BDF FIELD: what `vdpa mgmtdev show` says, as JSON
+mgmtdev() {
+	vdpa -j mgmtdev show "pci/$1" | jq -c ".mgmtdev.\"pci/$1\".$2"
+}
+
 # config NAME [FIELD]: what `vdpa dev config show` says, as JSON
 config() {
 	vdpa -j dev config show "$1" | jq -c ".config.\"$1\"${2:+.$2}"
@@ -90,7 +105,7 @@ packed_pair() {
 	modprobe vhost_vdpa || die "loading vhost_vdpa"
 	pair 2
 	all=$(vdpa_features "$A")
-	add_pair device_features "$(hex $((all | 1 << 34)))"
+	add_pair device_features "$(hex $((all | RING_PACKED)))"
 	to_vhost
 }
 
