@@ -115,6 +115,8 @@ case_removed_under_traffic() {
 		bus virtio l0
 		run_ok wait_for "$SOON" sample_netdev
 		run_ok ns_with left "$(sample_netdev)" "$LEFT/24"
+		# Nobody answers a question for the address.
+		run_ok ip -n left neighbour replace "$RIGHT" lladdr 02:00:00:00:00:02 dev "$(in_ns left ls /sys/class/net | grep -v lo)"
 		flood left "$RIGHT"
 		local pinger=$!
 		sleep 1
