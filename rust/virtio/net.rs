@@ -15,10 +15,6 @@ pub const STATUS: usize = 6;
 pub const MAX_VIRTQUEUE_PAIRS: usize = 8;
 /// Offset of the MTU in bytes, 16 bits.
 pub const MTU: usize = 10;
-/// Offset of the speed in Mbit/s, 32 bits.
-pub const SPEED: usize = 12;
-/// Offset of the duplex mode, 8 bits.
-pub const DUPLEX: usize = 16;
 /// Offset of the longest RSS key in bytes, 8 bits.
 pub const RSS_MAX_KEY_SIZE: usize = 17;
 /// Offset of the longest RSS indirection table in entries, 16 bits.

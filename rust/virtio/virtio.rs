@@ -38,8 +38,7 @@
 //! # Panics
 //!
 //! None: a panic in the kernel is a crash of the host. Arithmetic is checked or wrapping, slices are
-//! reached with `get`, and the lints below turn an exception into an error. There is no `unsafe`, so
-//! the tests are Miri-clean wherever Miri is available (it is not part of Debian's toolchain).
+//! reached with `get`, and the lints below turn an exception into an error. `unsafe` is forbidden.
 
 // Kbuild passes `no_std` on the command line and cargo does not.
 #![cfg_attr(not(MODULE), no_std)]

@@ -166,15 +166,14 @@ fn an_overlay_far_behind_touches_nothing() {
 
 #[test]
 fn the_configuration_has_the_layout_of_the_specification() {
-    // Field by field: MAC, status, pairs, MTU, speed, duplex, key size, table length, hash types.
-    let lengths = [6, 2, 2, 2, 4, 1, 1, 2, 4];
+    // Field by field: MAC, status, pairs, MTU with speed and duplex behind it, key size, table length,
+    // hash types.
+    let lengths = [6, 2, 2, 2 + 4 + 1, 1, 2, 4];
     let offsets = [
         net::MAC,
         net::STATUS,
         net::MAX_VIRTQUEUE_PAIRS,
         net::MTU,
-        net::SPEED,
-        net::DUPLEX,
         net::RSS_MAX_KEY_SIZE,
         net::RSS_MAX_INDIRECTION_TABLE_LENGTH,
         net::SUPPORTED_HASH_TYPES,
