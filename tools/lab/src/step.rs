@@ -229,10 +229,11 @@ mod tests {
         fs::remove_file(&log).unwrap();
         let failed = error.downcast::<Failed>().unwrap();
         assert!(failed.tail.ends_with("why"), "{failed}");
-        assert!(failed.to_string().ends_with(&format!(
-            "asking failed; full log: {}",
-            log.display()
-        )));
+        assert!(
+            failed
+                .to_string()
+                .ends_with(&format!("asking failed; full log: {}", log.display()))
+        );
     }
 
     #[test]
