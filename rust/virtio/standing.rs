@@ -64,6 +64,12 @@ pub struct Standing {
     pub out: u16,
 }
 
+/// The index of a ring.
+fn index<M: Memory>(mem: &M, area: u64) -> Result<u16, StandingError<M::Error>> {
+    mem.read_index(area.wrapping_add(INDEX))
+        .map_err(StandingError::Memory)
+}
+
 /// The index up to which the driver has made chains available in the ring at `addresses`.
 pub fn available<M: Memory>(mem: &M, addresses: Addresses) -> Result<u16, M::Error> {
     mem.read_index(addresses.driver.wrapping_add(INDEX))
@@ -87,12 +93,8 @@ pub fn find<M: Memory>(
     addresses: Addresses,
     began: u16,
 ) -> Result<Standing, StandingError<M::Error>> {
-    let index = |area: u64| {
-        mem.read_index(area.wrapping_add(INDEX))
-            .map_err(StandingError::Memory)
-    };
-    let used = index(addresses.device)?;
-    let avail = index(addresses.driver)?;
+    let used = self::index(mem, addresses.device)?;
+    let avail = self::index(mem, addresses.driver)?;
     let out = avail.wrapping_sub(used);
     let Some(kept) = size.get().checked_sub(out) else {
         return Err(StandingError::Indices { avail, used });
@@ -113,6 +115,13 @@ pub fn find<M: Memory>(
         mem.read(at(addresses.device, 8), &mut id)
             .map_err(StandingError::Memory)?;
         if u32::from_le_bytes(id) != u32::from(u16::from_le_bytes(head)) {
+            // The driver may have made more available meanwhile: where it writes next, it may have
+            // written already, before it shows the index.
+            mem.full_barrier();
+            let out = self::index(mem, addresses.driver)?.wrapping_sub(used);
+            if distance >= size.get().saturating_sub(out) {
+                break;
+            }
             return Err(StandingError::Order { index });
         }
     }

@@ -7,6 +7,7 @@ mod ring;
 use proptest::prelude::*;
 use ring::Driver;
 use ring::Ram;
+use virtio::memory::Memory;
 use virtio::queue::RingKind;
 use virtio::queue::Size;
 use virtio::split::SplitQueue;
@@ -53,6 +54,15 @@ impl World {
         while self.driver.reap(&self.ram).is_some() {}
     }
 
+    /// The driver has written which chain is next, and not shown the index yet.
+    fn begin_to_add(&self) {
+        let (avail, size) = (self.driver.avail, self.driver.size);
+        if self.taken.len() < usize::from(size) {
+            let at = self.driver.addresses.driver + 4 + 2 * u64::from(avail % size);
+            self.ram.write(at, &[0xff; 2]).unwrap();
+        }
+    }
+
     fn find(&self) -> Result<Standing, StandingError<ring::Unmapped>> {
         let size = Size::new(self.driver.size.into(), self.driver.size, RingKind::Split).unwrap();
         find(&self.ram, size, self.driver.addresses, self.start)
@@ -71,6 +81,7 @@ proptest! {
         for (add, serve) in steps {
             world.add(add);
             world.serve(serve, 0);
+            world.begin_to_add();
             let standing = world.find().unwrap();
             prop_assert_eq!(standing.index, world.device.next_used());
             prop_assert_eq!(usize::from(standing.out), world.taken.len());
