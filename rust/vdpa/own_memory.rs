@@ -58,8 +58,9 @@ impl Pages {
     fn new(len: usize) -> Result<Self> {
         let pages = len.div_ceil(PAGE_SIZE).next_power_of_two();
         let order = pages.trailing_zeros();
-        let flags =
-            bindings::GFP_KERNEL | 1 << bindings::___GFP_ZERO_BIT | 1 << bindings::___GFP_COMP_BIT;
+        let flags = bindings::GFP_KERNEL_ACCOUNT
+            | 1 << bindings::___GFP_ZERO_BIT
+            | 1 << bindings::___GFP_COMP_BIT;
 
         // SAFETY: Any size may be asked for.
         let start = unsafe { bindings::get_free_pages_noprof(flags, order) };

@@ -220,6 +220,9 @@ impl Function<'_> {
         let queue = self.shared.receivers.queue(vq);
 
         if let Some(Server::Control(server)) = queue.and_then(Queue::end_serving) {
+            if let Some(queue) = control.queue(vq) {
+                queue.index = Some(server.next());
+            }
             control.requester = Some(server.into_requester());
         }
     }

@@ -5,6 +5,7 @@
 use super::{
     function::Function,
     profile::Profile,
+    program::Ring,
     requester::Requester, //
 };
 use kernel::{
@@ -89,6 +90,8 @@ pub(crate) struct VirtQueue {
     /// The index from which it goes on when it is enabled, if that is known; of a split virtqueue.
     pub(crate) index: Option<u16>,
     pub(crate) hardware: HardwareQueue,
+    /// What the hardware was told last, whatever the consumer has set since.
+    pub(crate) programmed: Option<Ring>,
     /// Since when it has been relayed, if it is.
     pub(crate) relayed_since: Option<Instant<Monotonic>>,
     /// It was enabled since the last reset: its state is no longer the initial one.
@@ -102,9 +105,15 @@ impl VirtQueue {
         ready: false,
         index: Some(0),
         hardware: HardwareQueue::Disabled,
+        programmed: None,
         relayed_since: None,
         was_live: false,
     };
+
+    /// Returns whether the device serves it by itself, or will once it is enabled.
+    pub(crate) fn is_direct(&self) -> bool {
+        self.index == Some(0) && self.hardware != HardwareQueue::Relayed
+    }
 
     /// Returns for how many seconds it has been relayed, if it is.
     pub(crate) fn relayed(&self) -> Option<u64> {

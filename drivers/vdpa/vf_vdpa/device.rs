@@ -145,13 +145,14 @@ impl Operations for VfDevice {
 
     fn get_vq_irq(cx: Cx<'_, '_>, vq: u16) -> Result<u32> {
         let function = cx.parent();
-        let (status, accepted) = {
-            let control = function.shared.control.lock();
-            (control.status, control.accepted)
+        let (status, accepted, direct) = {
+            let mut control = function.shared.control.lock();
+            let direct = control.queue(vq).is_some_and(|queue| queue.is_direct());
+            (control.status, control.accepted, direct)
         };
 
-        // What the kernel serves gives no interrupt.
-        if function.control_vq(cx.data(), accepted) == Some(vq) {
+        // What the kernel serves gives no interrupt. A relay needs it: it must not go past the kernel.
+        if function.control_vq(cx.data(), accepted) == Some(vq) || !direct {
             return Err(EINVAL);
         }
         // vhost-vdpa asks whenever DRIVER_OK is requested, and undoes what it does with the answer
@@ -159,7 +160,11 @@ impl Operations for VfDevice {
         if !status.contains(Status::DRIVER_OK) {
             return Err(EINVAL);
         }
-        function.interrupts.exclusive_irq(vq).ok_or(EINVAL)
+        let irq = function.interrupts.exclusive_irq(vq).ok_or(EINVAL)?;
+        if let Some(queue) = function.shared.receivers.queue(vq) {
+            queue.gate().note_bypass();
+        }
+        Ok(irq)
     }
 
     fn get_vq_size(cx: Cx<'_, '_>, vq: u16) -> u16 {

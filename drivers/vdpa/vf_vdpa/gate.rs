@@ -61,10 +61,8 @@ pub(crate) struct Gate {
     doorbell: Atomic<u64>,
     /// The queue is not enabled, and the consumer is not told of interrupts.
     muted: Atomic<bool>,
-    /// A kick came while the gate was closed.
-    pending: Atomic<bool>,
-    /// The consumer may have mapped the doorbell since the last reset.
-    mapped: Atomic<bool>,
+    /// The consumer may have the doorbell, or the interrupt, for itself since the last reset.
+    bypassed: Atomic<bool>,
 }
 
 impl Gate {
@@ -76,27 +74,17 @@ impl Gate {
             relayed: Atomic::new(false),
             doorbell: Atomic::new(0),
             muted: Atomic::new(true),
-            pending: Atomic::new(false),
-            mapped: Atomic::new(false),
+            bypassed: Atomic::new(false),
         })
     }
 
-    /// Passes a kick on to the device, or remembers it if nobody serves the queue. Any context.
+    /// Passes a kick on to the device. If the gate is closed, whoever opens it makes up for it. Any
+    /// context.
     pub(crate) fn kick(&self) -> Look {
         if self.served.load(Acquire) {
             return Look::Needed;
         }
-        let doorbell = match unpack(self.doorbell.load(Acquire)) {
-            Some(doorbell) => Some(doorbell),
-            None => {
-                // The gate may open right now. Both sides write, then read, with full barriers:
-                // one of them sees the other.
-                self.pending.xchg(true, Full);
-                unpack(self.doorbell.load(Acquire))
-            }
-        };
-
-        if let Some(doorbell) = doorbell {
+        if let Some(doorbell) = unpack(self.doorbell.load(Acquire)) {
             self.notifier.ring(doorbell);
         }
         Look::NotNeeded
@@ -113,12 +101,11 @@ impl Gate {
         Look::NotNeeded
     }
 
-    /// Lets kicks through to the device, and makes up for one that came too early.
+    /// Lets kicks through to the device, and makes up for those that came before: a kick that found
+    /// the gate closed, or a device that has forgotten it in a reset.
     pub(crate) fn open(&self, doorbell: Doorbell) {
         self.doorbell.xchg(pack(doorbell), Full);
-        if self.pending.xchg(false, Full) {
-            self.notifier.ring(doorbell);
-        }
+        self.notifier.ring(doorbell);
     }
 
     /// Has kicks, and interrupts if `relayed`, lead to a look by the kernel from now on. One look is
@@ -156,23 +143,18 @@ impl Gate {
         self.muted.xchg(muted, Full);
     }
 
-    /// Forgets kicks that came too early.
-    pub(crate) fn forget_kicks(&self) {
-        self.pending.xchg(false, Full);
+    /// Notes that the consumer gets the doorbell, or the interrupt, for itself.
+    pub(crate) fn note_bypass(&self) {
+        self.bypassed.xchg(true, Full);
     }
 
-    /// Notes that the consumer maps the doorbell.
-    pub(crate) fn note_mapped(&self) {
-        self.mapped.xchg(true, Full);
+    /// Returns whether kicks or interrupts may go past the kernel.
+    pub(crate) fn is_bypassed(&self) -> bool {
+        self.bypassed.load(Acquire)
     }
 
-    /// Returns whether the consumer may have mapped the doorbell.
-    pub(crate) fn is_mapped(&self) -> bool {
-        self.mapped.load(Acquire)
-    }
-
-    /// Notes that there is a new consumer, or an old one that asks anew where to kick.
-    pub(crate) fn forget_mapping(&self) {
-        self.mapped.xchg(false, Full);
+    /// Notes that there is a new consumer, or an old one that asks anew.
+    pub(crate) fn forget_bypass(&self) {
+        self.bypassed.xchg(false, Full);
     }
 }

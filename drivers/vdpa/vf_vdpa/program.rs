@@ -29,6 +29,7 @@ use vdpa::{
 };
 use virtio::{
     features::Features,
+    policy,
     queue::{
         Addresses,
         RingKind,
@@ -142,7 +143,7 @@ impl Function<'_> {
     pub(crate) fn set_queue_ready(&self, profile: &Profile, vq: u16, ready: bool) {
         let mut control = self.shared.control.lock();
         let control = &mut *control;
-        let live = control.phase == Phase::Live;
+        let live = control.phase == Phase::Live && !control.status.contains(Status::NEEDS_RESET);
 
         if control.queue(vq).is_none_or(|queue| queue.ready == ready) {
             return;
@@ -170,8 +171,12 @@ impl Function<'_> {
     ///
     /// # Errors
     ///
-    /// `EINVAL`, after a log line, if the consumer has not set up what a device can work with.
-    pub(crate) fn ring(&self, control: &mut Control, profile: &Profile, vq: u16) -> Result<Ring> {
+    /// After a log line:
+    ///
+    /// - `EINVAL` if the consumer has not set up what a device can work with.
+    /// - `EOPNOTSUPP` if it wants to begin where such a ring cannot.
+    /// - `EIO` if it has not said where, and nobody knows.
+    fn ring(&self, control: &mut Control, profile: &Profile, vq: u16) -> Result<Ring> {
         let kind = RingKind::from_features(control.accepted);
         let Some(limits) = self.queue_limits(profile, control.accepted, vq) else {
             self.complain(fmt!(
@@ -180,6 +185,16 @@ impl Function<'_> {
             return Err(EINVAL);
         };
         let queue = *control.queue(vq).ok_or(EINVAL)?;
+        let Some(index) = queue.index else {
+            self.complain(fmt!("virtqueue {vq}: nobody knows where it stands"));
+            return Err(EIO);
+        };
+        if index != 0 && !policy::is_movable(control.accepted) {
+            self.complain(fmt!(
+                "virtqueue {vq}: rings of this kind cannot begin at {index}"
+            ));
+            return Err(EOPNOTSUPP);
+        }
         let Some(addresses) = queue.addresses else {
             self.complain(fmt!("virtqueue {vq} has no addresses"));
             return Err(EINVAL);
@@ -196,7 +211,7 @@ impl Function<'_> {
             vq,
             size,
             addresses,
-            index: queue.index.unwrap_or(0),
+            index,
             vector: self.interrupts.vector(vq),
             doorbell: limits.doorbell,
         })
@@ -220,11 +235,11 @@ impl Function<'_> {
         }
         let ring = self.ring(control, profile, vq)?;
         let receiver = self.shared.receivers.queue(vq).ok_or(EINVAL)?;
+        // What is left of an earlier relay has the same place in the driver's window.
+        drop(receiver.end_serving());
         let relay = if ring.index == 0 {
             None
         } else {
-            // What is left of an earlier one has the same place in the driver's window.
-            drop(receiver.end_serving());
             Some(self.relay(control, ring)?)
         };
         let addresses = relay.as_ref().map_or(ring.addresses, RelayQueue::addresses);
@@ -244,6 +259,7 @@ impl Function<'_> {
         let queue = control.queue(vq).ok_or(EINVAL)?;
         queue.was_live = true;
         queue.hardware = HardwareQueue::Enabled;
+        queue.programmed = Some(ring);
         if let Some(relay) = relay {
             receiver.install(Server::Relay(relay));
             queue.hardware = HardwareQueue::Relayed;
@@ -272,10 +288,14 @@ impl Function<'_> {
                 ),
             );
         }
-        // A consumer that goes on in the same rings wants to go on where they are.
-        let index = result
-            .and_then(|()| self.standing(control, profile, vq))
-            .ok();
+        // A process that enables it again wants to go on where its rings are. The kernel makes new
+        // ones, and so does whoever uses rings that do not tell.
+        let tells = !control.kernel_consumer && policy::is_movable(control.accepted);
+        let index = if tells {
+            result.and_then(|()| self.standing(control, vq)).ok()
+        } else {
+            Some(0)
+        };
         if let Some(queue) = control.queue(vq) {
             queue.index = index;
             queue.hardware = match result {
@@ -327,7 +347,6 @@ impl Function<'_> {
     pub(crate) fn close_gates(&self) {
         for queue in &self.shared.receivers.queues {
             queue.close();
-            queue.gate().forget_kicks();
             queue.gate().set_muted(true);
         }
     }

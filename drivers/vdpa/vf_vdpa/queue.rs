@@ -88,8 +88,14 @@ impl Queue {
     pub(crate) fn begin(&self) {
         let relays = self.with_server(|server| matches!(server, Server::Relay(_)));
 
+        self.work.data().allow();
         self.gate().serve(relays == Some(true));
         // Whatever was kicked for before is found by looking.
+        self.work.queue();
+    }
+
+    /// Has the server look at the rings, if there is one.
+    pub(crate) fn look(&self) {
         self.work.queue();
     }
 

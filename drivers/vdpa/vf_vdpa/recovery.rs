@@ -54,7 +54,7 @@ impl Function<'_> {
         control.requester = None;
         for queue in &self.shared.receivers.queues {
             drop(queue.end_serving());
-            queue.gate().forget_mapping();
+            queue.gate().forget_bypass();
         }
         self.reset_groups(control);
         self.unconfine(control);

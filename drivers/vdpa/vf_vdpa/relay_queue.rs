@@ -60,10 +60,6 @@ use virtio::{
     status::Status, //
 };
 
-/// Bytes of the driver's window that each virtqueue has: the shadow rings of 32768 entries, in whole
-/// powers of two.
-const STRIDE: u64 = 1 << 19;
-
 /// How often the rings are looked at before others have their turn.
 const ROUNDS: u32 = 8;
 
@@ -98,7 +94,7 @@ impl From<RelayError<Fault, OutOfBounds>> for Broken {
 pub(crate) struct RelayQueue {
     relay: Relay<KVec<u64>>,
     boundary: Boundary,
-    /// The consumer may ring the doorbell by itself, of which nobody else hears.
+    /// Kicks or interrupts may go past the kernel.
     polls: bool,
     began: Instant<Monotonic>,
     ring: Ring,
@@ -275,14 +271,12 @@ impl Function<'_> {
     /// queue is to be relayed, as it starts.
     pub(crate) fn gives_doorbell(&self, vq: u16) -> bool {
         let mut control = self.shared.control.lock();
-        let at_beginning = control
-            .queue(vq)
-            .is_some_and(|queue| queue.index == Some(0) && queue.relayed().is_none());
+        let direct = control.queue(vq).is_some_and(|queue| queue.is_direct());
 
-        if let (true, Some(queue)) = (at_beginning, self.shared.receivers.queue(vq)) {
-            queue.gate().note_mapped();
+        if let (true, Some(queue)) = (direct, self.shared.receivers.queue(vq)) {
+            queue.gate().note_bypass();
         }
-        at_beginning
+        direct
     }
 
     /// Makes a relay for a virtqueue that is not enabled.
@@ -303,14 +297,15 @@ impl Function<'_> {
         self.data_memory(control)
             .and_then(|guest| {
                 let (read_only, len) = lengths(ring.size)?;
-                let place = STRIDE.saturating_mul(u64::from(vq).saturating_add(1));
-                let shadow = self.own_memory(control, place, len, read_only)?;
+                // The control queue has the first.
+                let slot = vq.saturating_add(1);
+                let shadow = self.own_memory(control, slot, len, read_only)?;
                 let shared = self.shared.clone();
                 let polls = self
                     .shared
                     .receivers
                     .queue(vq)
-                    .is_some_and(|queue| queue.gate().is_mapped());
+                    .is_some_and(|queue| queue.gate().is_bypassed());
                 RelayQueue::new(ring, event_idx, boundary, polls, guest, shadow, shared)
             })
             .inspect_err(|error| {

@@ -52,7 +52,7 @@ use virtio::{
 const TIMEOUT: Delta = Delta::from_secs(5);
 
 /// How long a device may take for all that it is told again.
-const REPLAY_TIMEOUT: Delta = Delta::from_secs(20);
+const REPLAY_TIMEOUT: Delta = Delta::from_secs(5);
 
 /// How long the first wait for an answer is, and the longest.
 const FIRST_WAIT: Delta = Delta::from_micros(20);

@@ -182,14 +182,19 @@ impl Served {
             counters: Counters::new(),
             alarm,
             server <- new_mutex!(None, "vf_vdpa::Served"),
-            stop: Atomic::new(false),
+            stop: Atomic::new(true),
         })
     }
 
-    /// Installs a server, which begins once the work is queued.
+    /// Installs a server, which does nothing before it is [allowed](Self::allow) to. The work is
+    /// neither queued nor running, or has been told to end.
     pub(crate) fn install(&self, server: Server) {
-        self.stop.xchg(false, Full);
         *self.server.lock() = Some(server);
+    }
+
+    /// Has the server work, once the work is queued.
+    pub(crate) fn allow(&self) {
+        self.stop.xchg(false, Full);
     }
 
     /// Calls `f` with the server. The work is neither queued nor running.

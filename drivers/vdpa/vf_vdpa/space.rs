@@ -40,6 +40,10 @@ use virtio::{
     status::Status, //
 };
 
+/// The bytes of a slot in the driver's window, one for each virtqueue and one more: the rings of
+/// 32768 entries, in whole powers of two.
+const SLOT: u64 = 1 << 19;
+
 /// The group of the data queues.
 pub(crate) const DATA: u32 = 0;
 
@@ -266,16 +270,16 @@ impl Function<'_> {
         }
     }
 
-    /// Allocates memory that the function reaches, once it is confined, for the driver: `offset` bytes
-    /// into the driver's window. The function has no reason to write to the first `read_only` bytes,
-    /// and cannot if a process has its data queues.
+    /// Allocates memory that the function reaches, once it is confined, for the driver, in a slot of
+    /// the driver's window. The function has no reason to write to the first `read_only` bytes, and
+    /// cannot if a process has its data queues.
     ///
     /// It must not be dropped before whatever uses it in the function has been reset. That is the case
-    /// with what was in the same place before, if anything.
+    /// with what was in the same slot before, if anything.
     pub(crate) fn own_memory(
         &self,
         control: &Control,
-        offset: u64,
+        slot: u16,
         len: usize,
         read_only: usize,
     ) -> Result<OwnMemory> {
@@ -283,13 +287,14 @@ impl Function<'_> {
             return OwnMemory::coherent(self.pdev.as_ref(), len);
         }
         let space = self.space()?;
+        let offset = SLOT.saturating_mul(u64::from(slot));
         let at = space.split.own.first().checked_add(offset).ok_or(ENOSPC)?;
-        let range = iova::Range::from_size(at, u64::try_from(len)?).ok_or(ENOSPC)?;
+        let whole = iova::Range::from_size(at, SLOT).ok_or(ENOSPC)?;
 
-        if !space.split.own.contains(range) {
+        if !space.split.own.contains(whole) || u64::try_from(len)? > SLOT {
             return Err(ENOSPC);
         }
-        space.domain.unmap(range);
+        space.domain.unmap(whole);
         OwnMemory::mapped(&space.domain, at, len, read_only)
     }
 

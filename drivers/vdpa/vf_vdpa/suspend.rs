@@ -6,11 +6,11 @@ use super::{
     control::{
         Control,
         HardwareQueue,
-        Phase, //
+        Phase,
+        VirtQueue, //
     },
     function::Function,
     profile::Profile,
-    program::Ring,
     served::Server, //
 };
 use kernel::{
@@ -38,8 +38,8 @@ use virtio::{
 /// How long a network device may take for what it was told of before it is stopped anyhow.
 const SHORT_DRAIN: Delta = Delta::from_millis(100);
 
-/// How long any other may take, before it is not stopped.
-const LONG_DRAIN: Delta = Delta::from_secs(10);
+/// How long any other may take, before it is not stopped. As long as a reset, under the same lock.
+const LONG_DRAIN: Delta = Delta::from_secs(2);
 
 /// How long a wait is between two looks.
 const DRAIN_POLL: Delta = Delta::from_micros(200);
@@ -79,7 +79,9 @@ impl Function<'_> {
         }
         let result = self
             .stop_queues(control, profile)
-            .and_then(|()| self.note_standings(control, profile));
+            .and_then(|()| self.note_standings(control, profile))
+            // The PCI core may have taken the function meanwhile.
+            .and_then(|()| (control.phase == Phase::Live).then_some(()).ok_or(EIO));
         if result.is_ok() {
             control.phase = Phase::Suspended;
         } else {
@@ -107,7 +109,7 @@ impl Function<'_> {
         }
     }
 
-    /// Waits for what the device was told of. It is told of nothing more.
+    /// Waits for what the device has been told of, now for the last time.
     ///
     /// What a network device receives into cannot be waited for, and what it sends is done in order:
     /// the wait only keeps frames from being sent twice. Any other device has to finish, as it may
@@ -122,14 +124,28 @@ impl Function<'_> {
         let start = Instant::<Monotonic>::now();
 
         for vq in 0..profile.nvqs {
-            let skip = network && vq % 2 == 0;
-            if skip || !control.queue(vq).is_some_and(|queue| queue.hardware.runs()) {
+            let Some(&mut VirtQueue {
+                hardware,
+                programmed: Some(ring),
+                ..
+            }) = control.queue(vq)
+            else {
                 continue;
-            }
-            let Ring { addresses, .. } = self.ring(control, profile, vq)?;
+            };
+            let addresses = ring.addresses;
             let Ok(aim) = standing::available(&*memory, addresses) else {
                 continue;
             };
+            // What was made available and not kicked for yet.
+            match (hardware, self.shared.receivers.queue(vq)) {
+                (HardwareQueue::Enabled, _) => self.shared.transport.notifier().ring(ring.doorbell),
+                (HardwareQueue::Relayed, Some(queue)) => queue.look(),
+                _ => continue,
+            }
+            // Nobody knows when a frame will be received.
+            if network && vq % 2 == 0 {
+                continue;
+            }
 
             while !standing::has_returned(&*memory, addresses, aim).unwrap_or(true) {
                 let elapsed = start.elapsed();
@@ -171,7 +187,7 @@ impl Function<'_> {
             if hardware == HardwareQueue::Disabled {
                 continue;
             }
-            let index = self.standing(control, profile, vq)?;
+            let index = self.standing(control, vq)?;
 
             if let Some(queue) = control.queue(vq) {
                 queue.index = Some(index);
@@ -186,21 +202,15 @@ impl Function<'_> {
     /// # Errors
     ///
     /// Any, after a log line.
-    pub(crate) fn standing(
-        &self,
-        control: &mut Control,
-        profile: &Profile,
-        vq: u16,
-    ) -> Result<u16> {
+    pub(crate) fn standing(&self, control: &mut Control, vq: u16) -> Result<u16> {
         let receiver = self.shared.receivers.queue(vq).ok_or(EINVAL)?;
-        let hardware = control.queue(vq).ok_or(EINVAL)?.hardware;
+        let served = receiver.with_server(|server| match server {
+            Server::Control(server) => Ok(server.next()),
+            Server::Relay(relay) => relay.stand(receiver.counters()),
+        });
 
-        if matches!(hardware, HardwareQueue::Served | HardwareQueue::Relayed) {
-            let index = receiver.with_server(|server| match server {
-                Server::Control(server) => Ok(server.next()),
-                Server::Relay(relay) => relay.stand(receiver.counters()),
-            });
-            return index.unwrap_or(Err(EIO)).inspect_err(|error| {
+        if let Some(index) = served {
+            return index.inspect_err(|error| {
                 self.complain(fmt!(
                     "virtqueue {vq}: nobody knows where it stands (error {})",
                     error.to_errno()
@@ -208,7 +218,7 @@ impl Function<'_> {
             });
         }
         let memory = self.data_memory(control)?;
-        let ring = self.ring(control, profile, vq)?;
+        let ring = control.queue(vq).ok_or(EINVAL)?.programmed.ok_or(EIO)?;
         // A device that serves a queue by itself began at the beginning.
         let standing = standing::find(&*memory, ring.size, ring.addresses, 0).map_err(|error| {
             self.complain(fmt!("virtqueue {vq}: {}", Text(error)));
@@ -245,6 +255,16 @@ impl Function<'_> {
 
     /// Enables the virtqueues of a device that was not reset.
     fn go_on(&self, control: &mut Control, profile: &Profile) -> Result {
+        let status = self.shared.transport.status();
+        if status.is_gone() {
+            self.cut_off(control);
+            return Err(EIO);
+        }
+        if !status.contains(Status::DRIVER_OK) || status.contains(Status::NEEDS_RESET) {
+            self.complain(fmt!("does not go on: its status is {}", Text(status)));
+            return Err(EIO);
+        }
+        self.shared.receivers.alarm.mark_stale();
         let served = self.control_vq(profile, control.accepted);
 
         for vq in 0..profile.nvqs {
