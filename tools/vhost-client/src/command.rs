@@ -2,6 +2,7 @@
 
 //! The sub-commands.
 
+pub mod cost;
 pub mod hold;
 pub mod info;
 pub mod queues;
@@ -91,6 +92,20 @@ pub enum Command {
         #[command(flatten)]
         setup: Setup,
     },
+    /// Measure what a relay costs, against a device that serves its rings alone
+    Cost {
+        #[command(flatten)]
+        wire: Wire,
+        /// How often each is measured
+        #[arg(long, default_value_t = 5)]
+        rounds: u32,
+        /// Frames each way for one figure
+        #[arg(long, default_value_t = 4000)]
+        count: u32,
+        /// Use event indices
+        #[arg(long)]
+        event_index: bool,
+    },
     /// Send frames to a device that sends them back
     Loopback {
         /// A /dev/vhost-vdpa-N
@@ -179,6 +194,12 @@ impl Command {
                 count,
                 setup,
             } => suspend::run(report, wire, *way, *rounds, *count, *setup),
+            Self::Cost {
+                wire,
+                rounds,
+                count,
+                event_index,
+            } => cost::run(report, wire, *rounds, *count, *event_index),
             Self::Loopback {
                 device,
                 count,

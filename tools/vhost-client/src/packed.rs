@@ -188,6 +188,11 @@ impl Ring for Packed {
         Ok(Some(Used { token, written }))
     }
 
+    fn begin_at(&mut self, index: u16) -> Result<()> {
+        ensure!(index == 0, "a packed ring begins at its beginning");
+        Ok(())
+    }
+
     fn base(&self) -> Result<u32> {
         let place = u32::from(self.seen.index) | (u32::from(self.seen.wrap) << 15);
         Ok((place << 16) | place)

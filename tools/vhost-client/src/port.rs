@@ -32,6 +32,9 @@ pub struct Setup {
     /// Descriptors of each queue
     #[arg(long, default_value_t = 256)]
     pub size: u16,
+    /// Index at which the rings of the data queues begin
+    #[arg(long, default_value_t = 0)]
+    pub start: u16,
     /// Map the doorbells instead of writing to events
     #[arg(skip)]
     pub doorbell: bool,
@@ -53,6 +56,7 @@ impl Default for Setup {
             packed: false,
             event_index: false,
             size: 256,
+            start: 0,
             doorbell: false,
             late: false,
             control: false,
@@ -130,7 +134,11 @@ impl Port {
         }
         let control = if features & feature::CTRL_VQ != 0 {
             let index = control_index(&device, features)?;
-            let small = Setup { size: 16, ..setup };
+            let small = Setup {
+                size: 16,
+                start: 0,
+                ..setup
+            };
             let shift = setup.control_shift;
             Some(Queue::new(&device, index, small, features, shift)?)
         } else {

@@ -45,7 +45,8 @@ impl Queue {
         let size = setup.size.min(u16::try_from(limit).unwrap_or(u16::MAX));
         let packed = features & feature::RING_PACKED != 0;
         let event_index = features & feature::EVENT_IDX != 0;
-        let ring = ring::new(&device.memory, size, packed, event_index)?;
+        let mut ring = ring::new(&device.memory, size, packed, event_index)?;
+        ring.begin_at(setup.start)?;
         let flags = EfdFlags::EFD_NONBLOCK.bits();
         let call = EventFd::new(flags)?;
         let areas = ring.areas();

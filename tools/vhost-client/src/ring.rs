@@ -53,6 +53,9 @@ pub trait Ring {
     /// Takes the next chain the device has finished.
     fn take(&mut self) -> Result<Option<Used>>;
 
+    /// Starts the ring, in which nothing is yet, at `index` instead of 0.
+    fn begin_at(&mut self, index: u16) -> Result<()>;
+
     /// Where a device goes on that has finished all it has returned, as the ioctl has it.
     fn base(&self) -> Result<u32>;
 

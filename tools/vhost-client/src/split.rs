@@ -152,6 +152,15 @@ impl Ring for Split {
         Ok(Some(Used { token, written }))
     }
 
+    fn begin_at(&mut self, index: u16) -> Result<()> {
+        self.memory.store16(self.areas.driver + 2, index)?;
+        self.memory.store16(self.areas.device + 2, index)?;
+        self.next = index;
+        self.published = index;
+        self.seen = index;
+        Ok(())
+    }
+
     fn base(&self) -> Result<u32> {
         Ok(self.memory.load16(self.areas.device + 2)?.into())
     }

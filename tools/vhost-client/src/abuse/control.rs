@@ -23,6 +23,7 @@ const SETUP: Setup = Setup {
     packed: false,
     event_index: false,
     size: 64,
+    start: 0,
     doorbell: false,
     late: false,
     control: true,
