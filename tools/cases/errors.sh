@@ -95,7 +95,8 @@ case_fatal_error_while_live() {
 	run_ok inject fatal
 	run_ok wait_for "$SOON" recovered
 	run_ok phase Lost
-	match "$(grep ^status: "$DEBUG/vf_vdpa-$A/state")" "*NEEDS_RESET*" "the consumer is told"
+	match "$(grep ^status: "$DEBUG/vf_vdpa-$A/state")" "*NEEDS_RESET*" "the status says so"
+	run_ok wait_for "$SOON" grep -q "configuration interrupt, NEEDS_RESET" /tmp/hold.log
 	client_kill
 	run_ok wait_for "$SOON" phase Stopped
 	usable

@@ -15,20 +15,33 @@ use crate::ktap::Report;
 use crate::port::{Port, Setup};
 use crate::wait;
 
-/// Keeps the device open, live if wanted, until this process is killed.
+/// Keeps the device open, live if wanted, until this process is killed. While it is live each
+/// configuration interrupt is a line, which says whether a reset is asked for.
 pub fn hold(report: &mut Report, path: &Path, live: bool) -> Result<()> {
+    const LONG: Duration = Duration::from_secs(3600);
+
     let mut device = Device::open(path)?;
-    let _held = if live {
-        device.claim()?;
-        Some(Port::start(device, Setup::default())?)
-    } else {
-        // Dropped, and with it closed, only when the process ends.
-        std::mem::forget(device);
-        None
-    };
-    report.note(if live { "holding live" } else { "holding open" });
+    if !live {
+        report.note("holding open");
+        loop {
+            sleep(LONG);
+        }
+    }
+    device.claim()?;
+    let port = Port::start(device, Setup::default())?;
+    report.note("holding live");
     loop {
-        sleep(Duration::from_secs(3600));
+        wait::any(&[&port.config_call], LONG)?;
+        if port.config_call.read().is_err() {
+            continue;
+        }
+        match port.device.status() {
+            Ok(shown) if shown & status::NEEDS_RESET != 0 => {
+                report.note("configuration interrupt, NEEDS_RESET");
+            }
+            Ok(shown) => report.note(format!("configuration interrupt, status {shown:#x}")),
+            Err(error) => report.note(format!("configuration interrupt, no status: {error:#}")),
+        }
     }
 }
 
