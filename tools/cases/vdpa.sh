@@ -261,13 +261,19 @@ log_since() {
 	dmesg | sed "1,/$LOG_MARK/d"
 }
 
-# faulted BDF [ADDRESS]: since the mark the IOMMU has stopped the function, at an
-# address in the page of ADDRESS
+# faulted BDF [ADDRESS]...: since the mark the IOMMU has stopped the function, in the
+# page of one of the addresses
 faulted() {
-	local lines page=
-	[ $# -eq 1 ] || page=$(hex $(($2 & ~4095)))
-	lines=$(log_since | grep -F 'DMAR: [DMA' | tail -n 20)
-	match "$lines" "*\[$1\] fault addr ${page:+$page }*" "the IOMMU has stopped $1${page:+ at $page}"
+	local lines found where address pages=()
+	lines=$(log_since | grep -F 'DMAR: [DMA' | grep -F "[$1]")
+	shift
+	for address; do
+		pages+=(-e " fault addr $(hex $((address & ~4095))) ")
+	done
+	[ $# -gt 0 ] || pages=(-e " fault addr ")
+	where=${*:+ at one of $*}
+	found=$(grep -F "${pages[@]}" <<<"$lines" | tail -n 1)
+	match "$found" "?*" "the IOMMU has stopped it$where: ${found:-${lines:-no fault}}"
 }
 
 # one_line WORD...: since the mark the driver has logged one line, with all words

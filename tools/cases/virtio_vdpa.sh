@@ -81,7 +81,7 @@ case_mtu() {
 	run_ok in_ns left ping -q -c 3 -W 10 -M "do" -s 3972 "$RIGHT"
 	run_ok ip -n left link set "$LEFT_DEV" mtu 1400
 	run_ok in_ns left ping -q -c 3 -W 10 -M "do" -s 1372 "$RIGHT"
-	run_fails "too long" in_ns left ping -q -c 1 -W 2 -M "do" -s 1373 "$RIGHT"
+	run_fails "too long" in_ns left ping -c 1 -W 2 -M "do" -s 1373 "$RIGHT"
 }
 
 # The interface goes down and up: the rings stop and start.

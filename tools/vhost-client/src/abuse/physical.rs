@@ -17,7 +17,7 @@ use crate::ktap::Report;
 use crate::memory;
 use crate::ring::{self, Areas, Buffer};
 
-/// Descriptors of the queue: with these, all of it lies in one page.
+/// Descriptors of the queue: with these, each of its areas lies in one page.
 const SIZE: u16 = 64;
 /// The transmit queue of a network device.
 const TRANSMIT: u16 = 1;
@@ -66,7 +66,10 @@ fn send(report: &mut Report, device: &Device, who: &str) -> Result<()> {
     };
     // For whoever looks whether the IOMMU has reported an access there: that nothing comes back
     // does not tell a device that was stopped from one that has not tried.
-    report.note(format!("{who}: rings at {:#x}", places.descriptors));
+    report.note(format!(
+        "{who}: rings at {:#x} {:#x} {:#x}",
+        places.descriptors, places.driver, places.device
+    ));
     device.set_queue(TRANSMIT, SIZE, places, 0)?;
     let kick = EventFd::new(0)?;
     device.set_kick(TRANSMIT, &kick)?;
