@@ -148,6 +148,11 @@ case_no_vfs_while_live() {
 }
 
 # limit: 180
+case_no_vfs_under_vhost_traffic() {
+	while_client_is_busy sriov
+}
+
+# limit: 180
 case_no_vfs_under_virtio_traffic() {
 	while_busy sriov
 }
@@ -165,6 +170,11 @@ case_rmmod_while_open() {
 # limit: 180
 case_rmmod_while_live() {
 	while_open rmmod --live
+}
+
+# limit: 180
+case_rmmod_under_vhost_traffic() {
+	while_client_is_busy rmmod
 }
 
 # limit: 180
@@ -210,12 +220,13 @@ case_unplug_while_idle() {
 	unplugged_and_back
 }
 
-# limit: 180
-case_unplug_while_live() {
+unplug_while() { # unplug_while open|live [--live]
 	modprobe vhost_vdpa
 	plugged
 	bus vhost a
-	client_until "holding live" /tmp/hold.log hold "$(vhost_node a)" --live
+	local holding=$1
+	shift
+	client_until "holding $holding" /tmp/hold.log hold "$(vhost_node a)" "$@"
 	host unplug hot
 	run_ok wait_for "$LATER" test ! -e "$VDPA/devices/a"
 	# The function itself stays until the file is closed.
@@ -223,6 +234,16 @@ case_unplug_while_live() {
 	run_ok test -e "$PCI/$A"
 	client_kill
 	unplugged_and_back
+}
+
+# limit: 180
+case_unplug_while_open() {
+	unplug_while open
+}
+
+# limit: 180
+case_unplug_while_live() {
+	unplug_while live --live
 }
 
 # limit: 180
@@ -270,6 +291,17 @@ case_flr_while_idle() {
 	run_ok flr
 	they_transfer
 	run_ok flr
+	run_ok "$CLIENT" transfer "$NODE_A" "$NODE_B" --count 200
+}
+
+# A device that is open and not live has nothing to lose.
+# limit: 120
+case_flr_while_open() {
+	vhost_pair 0
+	can_flr
+	client_until "holding open" /tmp/hold.log hold "$NODE_A"
+	run_ok flr
+	client_kill
 	run_ok "$CLIENT" transfer "$NODE_A" "$NODE_B" --count 200
 }
 
