@@ -59,6 +59,9 @@ talk() {
 		import select, signal, socket, struct, sys, time
 		wire = socket.create_connection((sys.argv[1], 7), timeout=60)
 		wire.setblocking(False)
+		# No FIN that a guest which has gone never answers: the container, and with it the
+		# physical function, would stay for as long as that.
+		wire.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 		ending = False
 		def end(*_):
 		    global ending
