@@ -48,8 +48,6 @@ case_guest_pings() {
 	eq "$(grep -ci 'error\|fail\|unsupported' /tmp/guest.err)" 0 "QEMU says nothing bad: $(head -c 300 /tmp/guest.err)"
 	guest_stop guest
 	# Stopped by itself, QEMU gives the device back.
-	# It says "ring restore failed" then: a plain virtio function does not tell
-	# where it stopped in a ring.
 	run_ok "$CLIENT" info "$NODE_A"
 }
 
