@@ -40,6 +40,16 @@ pub enum VqState {
     },
 }
 
+impl VqState {
+    /// The place at which a device begins in a packed virtqueue after a reset (virtio 1.3, 2.8.1).
+    pub const INITIAL_PACKED: Self = Self::Packed {
+        last_avail_counter: true,
+        last_avail_idx: 0,
+        last_used_counter: true,
+        last_used_idx: 0,
+    };
+}
+
 /// The doorbell of a virtqueue, to be mapped into a consumer's address space.
 ///
 /// Whoever returns one lets an unprivileged process write to all of it.

@@ -85,8 +85,8 @@ struct State {
     /// The modes, by command.
     rx: [Option<bool>; 6],
     vq_pairs: Option<u16>,
-    /// Transmit queues, and bytes of [`RSS`] in use.
-    rss: Option<(u16, usize)>,
+    /// Bytes of [`RSS`] in use.
+    rss: Option<usize>,
     /// Bytes of [`HASH`] in use.
     hash: Option<usize>,
     /// The MQ class by age, the last one sent at the end.
@@ -161,9 +161,7 @@ impl<B: DerefMut<Target = [u8]>> Journal<B> {
             Effect::VlanAdd(id) => vlan(buffer, id, true),
             Effect::VlanDel(id) => vlan(buffer, id, false),
             Effect::VqPairs(pairs) => state.vq_pairs = Some(pairs),
-            Effect::Rss { max_tx_vq } => {
-                state.rss = store(buffer, RSS, data).map(|len| (max_tx_vq, len));
-            }
+            Effect::Rss { .. } => state.rss = store(buffer, RSS, data),
             Effect::Hash => state.hash = store(buffer, HASH, data),
             Effect::Offloads(offloads) => state.offloads = Some(offloads),
             Effect::CoalTx(coal) => {
@@ -247,7 +245,7 @@ impl<B: DerefMut<Target = [u8]>> Journal<B> {
                 out.put(&[u8::from(on)]);
             }
             Opcode::MqVqPairsSet => out.put(&state.vq_pairs?.to_le_bytes()),
-            Opcode::MqRssConfig => out.put(load(buffer, RSS, state.rss?.1)?),
+            Opcode::MqRssConfig => out.put(load(buffer, RSS, state.rss?)?),
             Opcode::MqHashConfig => out.put(load(buffer, HASH, state.hash?)?),
             Opcode::GuestOffloadsSet => out.put(&state.offloads?.bits().to_le_bytes()),
             Opcode::NotfCoalTxSet => out.put(&state.coal_tx?.to_le_bytes()),
@@ -255,26 +253,6 @@ impl<B: DerefMut<Target = [u8]>> Journal<B> {
             Opcode::VlanDel | Opcode::AnnounceAck | Opcode::NotfCoalVqGet => return None,
         }
         Some(0)
-    }
-
-    /// The MAC address that the driver set, if it did.
-    #[must_use]
-    pub const fn mac_address(&self) -> Option<[u8; 6]> {
-        self.state.mac
-    }
-
-    /// The number of queue pairs that the driver set, if it did, be it with VQ_PAIRS_SET or with
-    /// RSS_CONFIG.
-    #[must_use]
-    pub fn queue_pairs(&self) -> Option<u16> {
-        let newest_first = self.state.multiqueue.iter().rev();
-        newest_first
-            .filter_map(|opcode| match opcode {
-                Opcode::MqVqPairsSet => self.state.vq_pairs,
-                Opcode::MqRssConfig => self.state.rss.map(|(max_tx_vq, _)| max_tx_vq),
-                _ => None,
-            })
-            .next()
     }
 }
 

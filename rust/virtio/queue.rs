@@ -219,24 +219,6 @@ impl Addresses {
     }
 }
 
-/// True if a split ring with this `avail_index` is as after a reset.
-#[must_use]
-pub const fn is_initial_state_split(avail_index: u16) -> bool {
-    avail_index == 0
-}
-
-/// True if a packed ring with these wrap counters and indices is as after a reset: the counters
-/// start at 1 (virtio 1.3, 2.8.1).
-#[must_use]
-pub const fn is_initial_state_packed(
-    last_avail_counter: bool,
-    last_avail_idx: u16,
-    last_used_counter: bool,
-    last_used_idx: u16,
-) -> bool {
-    last_avail_counter && last_avail_idx == 0 && last_used_counter && last_used_idx == 0
-}
-
 /// True if the negotiated features `accepted` allow more than one pair of data queues.
 const fn is_multiqueue(accepted: Features) -> bool {
     accepted.intersects(net::MQ.union(net::RSS))

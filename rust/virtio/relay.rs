@@ -35,7 +35,7 @@ const AVAIL_LEN: u64 = 2;
 /// Bytes of an element of the used ring.
 const USED_LEN: u64 = 8;
 
-/// Why a relay cannot go on. Whose fault it is decides what becomes of the device.
+/// Why a relay cannot go on.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum RelayError<G, S> {
     /// The guest's rings cannot be reached.
@@ -62,17 +62,6 @@ pub enum RelayError<G, S> {
     },
     /// The device has returned a chain that it was not given.
     Unknown(u32),
-}
-
-impl<G, S> RelayError<G, S> {
-    /// True if the guest is to blame, false if the device or the host is.
-    #[must_use]
-    pub const fn is_guests(&self) -> bool {
-        matches!(
-            self,
-            Self::Guest(_) | Self::AvailIndex { .. } | Self::Head(_) | Self::Twice(_)
-        )
-    }
 }
 
 impl<G: fmt::Display, S: fmt::Display> fmt::Display for RelayError<G, S> {
@@ -407,13 +396,5 @@ impl<B: DerefMut<Target = [u64]>> Relay<B> {
             .map_err(RelayError::Shadow)?;
         let held = hold && self.next_avail == 0;
         Ok((avail != self.next_avail && !held) || used != self.shadow_index(self.next_used))
-    }
-
-    /// Asks the guest not to notify, while the relay looks at its ring anyhow: a hint.
-    pub fn mute<G: Memory>(&self, guest: &G) -> Result<(), G::Error> {
-        if self.event_idx {
-            return Ok(());
-        }
-        guest.write_index(self.guest.device, USED_NO_NOTIFY)
     }
 }

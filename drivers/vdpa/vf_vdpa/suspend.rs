@@ -30,7 +30,6 @@ use virtio::{
     device_id::DeviceId,
     features::Features,
     policy,
-    queue::is_initial_state_packed,
     standing,
     status::Status, //
 };
@@ -319,23 +318,8 @@ impl Function<'_> {
         let index = match state {
             VqState::Split { avail_index } if movable || avail_index == 0 => avail_index,
             VqState::Split { .. } => return Err(EOPNOTSUPP),
-            VqState::Packed {
-                last_avail_counter,
-                last_avail_idx,
-                last_used_counter,
-                last_used_idx,
-            } => {
-                let initial = is_initial_state_packed(
-                    last_avail_counter,
-                    last_avail_idx,
-                    last_used_counter,
-                    last_used_idx,
-                );
-                if !initial {
-                    return Err(EOPNOTSUPP);
-                }
-                0
-            }
+            VqState::INITIAL_PACKED => 0,
+            VqState::Packed { .. } => return Err(EOPNOTSUPP),
         };
 
         if queue.hardware != HardwareQueue::Disabled {
@@ -368,11 +352,6 @@ impl Function<'_> {
         if queue.was_live {
             return Err(EOPNOTSUPP);
         }
-        Ok(VqState::Packed {
-            last_avail_counter: true,
-            last_avail_idx: 0,
-            last_used_counter: true,
-            last_used_idx: 0,
-        })
+        Ok(VqState::INITIAL_PACKED)
     }
 }

@@ -143,27 +143,6 @@ proptest! {
 }
 
 #[test]
-fn initial_states() {
-    for index in 0..=u16::MAX {
-        assert_eq!(queue::is_initial_state_split(index), index == 0);
-    }
-    let states = [0, 1, 0x8000, 0xffff];
-    for avail_counter in [false, true] {
-        for used_counter in [false, true] {
-            for avail in states {
-                for used in states {
-                    let initial = avail_counter && used_counter && avail == 0 && used == 0;
-                    assert_eq!(
-                        queue::is_initial_state_packed(avail_counter, avail, used_counter, used),
-                        initial
-                    );
-                }
-            }
-        }
-    }
-}
-
-#[test]
 fn the_control_queue_is_behind_the_data_queues() {
     let index = |features, pairs| queue::control_index(DeviceId::NET, features, pairs);
     assert_eq!(index(net::CTRL_VQ, 4), Some(2));

@@ -11,7 +11,9 @@ use virtio::memory::Memory;
 use virtio::queue::RingKind;
 use virtio::queue::Size;
 use virtio::split::SplitQueue;
+use virtio::standing::available;
 use virtio::standing::find;
+use virtio::standing::has_returned;
 use virtio::standing::Standing;
 use virtio::standing::StandingError;
 
@@ -103,6 +105,34 @@ proptest! {
         world.serve(u8::MAX, 0);
         let index = world.driver.avail;
         prop_assert_eq!(world.find(), Ok(Standing { index, out: 0 }));
+    }
+
+    /// What was available at some time has been returned once as many chains have been.
+    #[test]
+    fn what_was_available_is_waited_for(
+        order in 0_u32..6,
+        start: u16,
+        before in 0_u8..40,
+        later in 0_u8..40,
+    ) {
+        let mut world = World::new(order, start);
+        world.add(before);
+        let aim = available(&world.ram, world.driver.addresses).unwrap();
+        let mut due = aim.wrapping_sub(start);
+        loop {
+            let returned = has_returned(&world.ram, world.driver.addresses, aim).unwrap();
+            prop_assert_eq!(returned, due == 0);
+            if due == 0 {
+                break;
+            }
+            world.add(later);
+            world.serve(1, 0);
+            due -= 1;
+        }
+        // More than that makes no difference.
+        world.add(1);
+        world.serve(1, 0);
+        prop_assert!(has_returned(&world.ram, world.driver.addresses, aim).unwrap());
     }
 
     /// One that has left out a chain, which is still there to see, is found out.

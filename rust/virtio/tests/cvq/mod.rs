@@ -6,7 +6,10 @@
 #![allow(dead_code)]
 
 use proptest::prelude::*;
+use virtio::control::Command;
+use virtio::control::Effect;
 use virtio::control::Limits;
+use virtio::control::Refusal;
 use virtio::control::Rules;
 use virtio::features::net;
 use virtio::features::Features;
@@ -273,4 +276,26 @@ pub(crate) fn any_rules() -> impl Strategy<Value = Rules> {
             },
         },
     )
+}
+
+/// What a command that is allowed does.
+#[track_caller]
+pub(crate) fn effect(bytes: &[u8], rules: &Rules) -> Effect {
+    let command = Command::parse(bytes, rules).unwrap();
+    assert_eq!(command.bytes(), bytes);
+    assert_eq!(command.data(), &bytes[2..]);
+    assert_eq!(command.opcode().code(), bytes[..2]);
+    command.effect()
+}
+
+/// Why a command is refused.
+#[track_caller]
+pub(crate) fn refusal(bytes: &[u8], rules: &Rules) -> Refusal {
+    Command::parse(bytes, rules).unwrap_err()
+}
+
+/// The refusal of a command under the rules that allow most, as the log shows it.
+#[track_caller]
+pub(crate) fn shown(bytes: &[u8]) -> String {
+    refusal(bytes, &rules()).to_string()
 }
