@@ -138,6 +138,15 @@ fn the_parent_serves_split_control_queues() {
     ));
 }
 
+#[test]
+fn rings_that_do_not_tell_where_they_stand_are_not_movable() {
+    let all = Features::from_bits(u64::MAX);
+    let silent = Features::RING_PACKED | Features::IN_ORDER;
+    assert!(policy::is_movable(all - silent));
+    assert!(!policy::is_movable(Features::RING_PACKED));
+    assert!(!policy::is_movable(Features::IN_ORDER));
+}
+
 proptest! {
     #[test]
     fn no_bit_is_invented(device in any_features()) {
