@@ -176,6 +176,16 @@ pub const fn check_mac(requested: [u8; 6]) -> Result<[u8; 6], NetError> {
     }
 }
 
+/// Returns the MAC address that a write of `buf` to the configuration at `offset` sets, if it sets
+/// that field as a whole, to the address of a station.
+#[must_use]
+pub fn written_mac(offset: usize, buf: &[u8]) -> Option<[u8; 6]> {
+    if offset != MAC {
+        return None;
+    }
+    check_mac(*buf.first_chunk()?).ok()
+}
+
 /// Checks a requested MTU against the one in the configuration of the function, which is there only
 /// if the function offers MTU (`has_mtu`). All in bytes.
 pub const fn check_mtu(requested: u16, device_mtu: u16, has_mtu: bool) -> Result<u16, NetError> {

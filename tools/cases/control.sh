@@ -78,6 +78,59 @@ case_mac_is_changed() {
 	eq "$(config a mac)" "$given" "the function's own is back with a new device"
 }
 
+# writes_mac NODE OFFSET/BYTES...: to the configuration, as a process that has opened
+# the device, and keeps it open; that is $!
+writes_mac() {
+	rm -f /tmp/written
+	python3 - "$@" >/tmp/written 2>&1 <<-'PYTHON' &
+		import fcntl, struct, sys, time
+		device = open(sys.argv[1], "rb", buffering=0)
+		SET_CONFIG = 0x4008AF74  # VHOST_VDPA_SET_CONFIG
+		for write in sys.argv[2:]:
+		    offset, data = write.split("/")
+		    data = bytes.fromhex(data.replace(":", ""))
+		    fcntl.ioctl(device, SET_CONFIG, struct.pack("II", int(offset), len(data)) + data)
+		print("written", flush=True)
+		time.sleep(1000)
+	PYTHON
+	wait_for "$SOON" grep -q written /tmp/written || die "the configuration is written" "$(cat /tmp/written)"
+}
+
+closes() { # closes PROCESS
+	kill "$1"
+	wait "$1" 2>/dev/null
+}
+
+# Who opens the device may write an address, as QEMU and DPDK do before their drivers
+# look. The administrator's stays.
+# drivers: vf_vdpa
+# limit: 120
+case_mac_is_written() {
+	pair 0
+	run_ok vdpa_add "$A" a
+	run_ok vdpa_add "$B" b mac "$MAC"
+	to_vhost
+	local given
+	given=$(config a mac)
+	# Of nobody, of a group, in part, beside it.
+	writes_mac "$NODE_A" 0/00:00:00:00:00:00 0/01:00:00:00:00:05 0/02:00 1/02:00:00:00:00:05 6/02:00:00:00:00:05
+	eq "$(config a mac)" "$given" "what is no address is not taken"
+	closes "$!"
+	writes_mac "$NODE_A" "0/$MAC" "0/$OTHER"
+	eq "$(config a mac)" "\"$OTHER\"" "the last address is shown"
+	closes "$!"
+	run_ok vdpa dev set name a mac "$MAC"
+	for NODE in "$NODE_A" "$NODE_B"; do
+		writes_mac "$NODE" "0/$OTHER"
+		closes "$!"
+	done
+	eq "$(config a mac)" "\"$MAC\"" "an administrator's address stays"
+	eq "$(config b mac)" "\"$MAC\"" "and that of dev add"
+	run_ok vdpa dev del a
+	run_ok vdpa_add "$A" a
+	eq "$(config a mac)" "$given" "the function's own is back with a new device"
+}
+
 # drivers: vf_vdpa
 case_bad_macs_are_refused() {
 	pair 0

@@ -40,26 +40,24 @@ guest_pings() {
 }
 
 # needs: guest
-# limit: 900
-case_guest_pings() {
+# limit: 1500
+case_guest_pings_and_reboots() {
 	neighbour
+	local given
+	given=$(config a mac)
 	start
+	guest_pings
+	# Not told which, QEMU has an address for its guest, and gives it to the device.
+	eq "$(config a mac)" '"52:54:00:12:34:56"' "the device has QEMU's address"
+	match "$(guest_run guest 120 "ip link show eth0")" "*$(config a mac | tr -d '"')*" "the guest has it, too"
+	guest_type guest "reboot -f"
+	comes_up 2
 	guest_pings
 	eq "$(grep -ci 'error\|fail\|unsupported' /tmp/guest.err)" 0 "QEMU says nothing bad: $(head -c 300 /tmp/guest.err)"
 	guest_stop guest
 	# Stopped by itself, QEMU gives the device back.
 	run_ok "$CLIENT" info "$NODE_A"
-}
-
-# needs: guest
-# limit: 1500
-case_guest_reboots() {
-	neighbour
-	start
-	guest_pings
-	guest_type guest "reboot -f"
-	comes_up 2
-	guest_pings
+	eq "$(config a mac)" "$given" "the device has its own address again"
 }
 
 # needs: guest

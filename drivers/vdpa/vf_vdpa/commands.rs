@@ -111,13 +111,14 @@ impl Function<'_> {
         }
     }
 
-    /// Gives the device the MAC address that the administrator has set. The device has been started.
+    /// Gives the device the MAC address that the administrator has set, or else the process. The
+    /// device has been started.
     ///
     /// # Errors
     ///
     /// Any, after a log line.
     pub(crate) fn program_mac(&self, control: &mut Control) -> Result {
-        let Some([a, b, c, d, e, f]) = control.overlay.mac else {
+        let Some([a, b, c, d, e, f]) = control.mac() else {
             return Ok(());
         };
         let [class, command] = Opcode::MacAddrSet.code();

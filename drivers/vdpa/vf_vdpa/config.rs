@@ -10,12 +10,14 @@ use super::{
         Control,
         Phase, //
     },
-    function::Function, //
+    function::Function,
+    profile::Profile, //
 };
 use kernel::prelude::*;
 use virtio::{
     config,
     device_id::DeviceId,
+    net,
     status::Status, //
 };
 
@@ -100,23 +102,45 @@ impl Function<'_> {
             }
         }
         if let Some(shown) = buf.get_mut(span.copy()) {
-            control.overlay.apply(offset, shown);
+            control.shown().apply(offset, shown);
         }
     }
 
     /// Writes configuration of the device; what is beyond its end is dropped.
-    pub(crate) fn write_config(&self, offset: usize, buf: &[u8]) {
-        let control = self.shared.control.lock();
+    pub(crate) fn write_config(&self, profile: &Profile, offset: usize, buf: &[u8]) {
+        let mut control = self.shared.control.lock();
         let span = config::clamp(offset, buf.len(), control.config.len());
 
         // A driver only reads that of a network device (virtio 1.3, 5.1.4), but there are devices
         // that would take another MAC address.
         if self.shared.limits.id == DeviceId::NET {
-            return;
+            return self.take_mac(&mut control, profile, offset, buf);
         }
         if let (Phase::Stopped | Phase::Live, Some(buf)) = (control.phase, buf.get(span.copy())) {
             self.shared.transport.write_config(offset, buf);
             self.shared.receivers.alarm.mark_stale();
+        }
+    }
+
+    /// Takes the MAC address that QEMU and DPDK write before their driver looks, to give a device the
+    /// address that they were told to use. It is ignored where the address is not theirs to choose:
+    /// such a device shows another one.
+    fn take_mac(&self, control: &mut Control, profile: &Profile, offset: usize, buf: &[u8]) {
+        // What is negotiated depends on it.
+        let settled =
+            control.status.contains(Status::FEATURES_OK) || control.phase != Phase::Stopped;
+
+        if settled || control.overlay.mac.is_some() || !profile.takes_mac() {
+            return;
+        }
+        let Some(mac) = net::written_mac(offset, buf) else {
+            return;
+        };
+        self.read_config(control);
+        let written = (!control.config.starts_with(&mac)).then_some(mac);
+        if control.written_mac != written {
+            control.written_mac = written;
+            control.generation = control.generation.wrapping_add(1);
         }
     }
 

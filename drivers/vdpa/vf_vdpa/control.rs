@@ -34,6 +34,9 @@ use virtio::{
     }, //
 };
 
+/// What a driver needs for setting the MAC address.
+pub(crate) const MAC_COMMAND: Features = features::net::CTRL_VQ.union(features::net::CTRL_MAC_ADDR);
+
 /// Where the hardware stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
@@ -134,6 +137,9 @@ pub(crate) struct Control {
     pub(crate) profile: Option<Profile>,
     /// What the configuration shows instead of the function's values.
     pub(crate) overlay: Overlay,
+    /// The MAC address that a process has written to the configuration. It is the device's until the
+    /// process has gone, or its driver sets another.
+    pub(crate) written_mac: Option<[u8; 6]>,
     /// The status that the consumer sees.
     pub(crate) status: Status,
     /// The features that the consumer has accepted.
@@ -167,6 +173,7 @@ impl Control {
             abandoned: false,
             profile: None,
             overlay: Overlay::default(),
+            written_mac: None,
             status: Status::RESET,
             accepted: Features::EMPTY,
             kernel_consumer: false,
@@ -213,15 +220,33 @@ impl Control {
         }
     }
 
+    /// Returns the MAC address that the device has to be given when it starts, if it does not keep
+    /// the function's own. The administrator's comes before that of a process.
+    pub(crate) fn mac(&self) -> Option<[u8; 6]> {
+        self.overlay.mac.or(self.written_mac)
+    }
+
+    /// Returns what the configuration shows instead of the function's values.
+    pub(crate) fn shown(&self) -> Overlay {
+        let mac = match self.phase {
+            Phase::Stopped => self.mac(),
+            // It was given to the device, whose driver may have set another since.
+            _ => self.overlay.mac,
+        };
+
+        Overlay {
+            mac,
+            ..self.overlay
+        }
+    }
+
     /// Returns the features that are negotiated with the function: those that the consumer has
     /// accepted, those that are `hidden` from it, and what the driver needs for the MAC address.
     pub(crate) fn negotiated(&self, hidden: Features) -> Features {
         let negotiated = self.accepted.union(hidden);
 
-        if self.overlay.mac.is_some() {
-            negotiated
-                .union(features::net::CTRL_VQ)
-                .union(features::net::CTRL_MAC_ADDR)
+        if self.mac().is_some() {
+            negotiated.union(MAC_COMMAND)
         } else {
             negotiated
         }

@@ -51,6 +51,12 @@ impl Writer for StateFile {
                 "administrator's MAC address: {a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}"
             )?;
         }
+        if let Some([a, b, c, d, e, g]) = control.written_mac {
+            writeln!(
+                f,
+                "written MAC address: {a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}"
+            )?;
+        }
         writeln!(f, "accepted features: {}", control.accepted.names(id))?;
         if control.phase == Phase::Live {
             let consumer = if control.kernel_consumer {

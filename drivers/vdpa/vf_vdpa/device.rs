@@ -248,7 +248,7 @@ impl Operations for VfDevice {
     }
 
     fn set_config(cx: Cx<'_, '_>, offset: usize, buf: &[u8]) {
-        cx.parent().write_config(offset, buf);
+        cx.parent().write_config(cx.data(), offset, buf);
     }
 
     fn get_generation(cx: Cx<'_, '_>) -> u32 {

@@ -103,6 +103,7 @@ impl Operations for VfVdpa {
             return Err(EBUSY);
         }
         control.overlay.mac = Some(mac);
+        control.written_mac = None;
         control.generation = control.generation.wrapping_add(1);
         Ok(())
     }
@@ -117,5 +118,6 @@ impl Function<'_> {
         let mut control = self.shared.control.lock();
         control.profile = None;
         control.overlay = Overlay::default();
+        control.written_mac = None;
     }
 }

@@ -2,7 +2,10 @@
 
 //! What an administrator made of a function: the result of `vdpa dev add`.
 
-use super::limits::Limits;
+use super::{
+    control::MAC_COMMAND,
+    limits::Limits, //
+};
 use kernel::{
     device,
     prelude::*, //
@@ -27,6 +30,9 @@ use virtio::{
         QueueMap, //
     }, //
 };
+
+/// What a device has to offer, so that it can be given a MAC address.
+const NEEDED_FOR_MAC: Features = features::net::MAC.union(MAC_COMMAND);
 
 /// The properties of a vDPA device, fixed when it is added.
 #[derive(Clone, Copy)]
@@ -110,6 +116,11 @@ impl Profile {
             nvqs: queue::queue_count(limits.id, offered, pairs, limits.nvqs()),
         })
     }
+
+    /// Returns whether the device can be given a MAC address.
+    pub(crate) fn takes_mac(&self) -> bool {
+        self.serves_control && self.features.contains(NEEDED_FOR_MAC)
+    }
 }
 
 /// Checks a MAC address for a device that offers `features`.
@@ -124,10 +135,7 @@ pub(crate) fn check_mac(
     features: Features,
     requested: [u8; 6],
 ) -> Result<[u8; 6]> {
-    let needed = features::net::MAC
-        .union(features::net::CTRL_VQ)
-        .union(features::net::CTRL_MAC_ADDR);
-    let missing = needed.difference(features);
+    let missing = NEEDED_FOR_MAC.difference(features);
 
     if id != DeviceId::NET {
         dev_err!(dev, "mac refused: is for network devices only\n");

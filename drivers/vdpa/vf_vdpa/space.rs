@@ -163,14 +163,19 @@ impl Function<'_> {
         Ok(())
     }
 
-    /// Takes all memory from the virtqueues in address space `asid`. The function has been reset.
+    /// Takes all memory from the virtqueues in address space `asid`, and forgets what the process has
+    /// written, as it has gone. The function has been reset.
     ///
     /// # Errors
     ///
     /// `EINVAL` if there is no such address space.
     pub(crate) fn reset_map(&self, asid: u32) -> Result {
         self.unmap(asid, iova::Range::ALL)?;
-        self.unconfine(&self.shared.control.lock());
+        let mut control = self.shared.control.lock();
+        if control.written_mac.take().is_some() {
+            control.generation = control.generation.wrapping_add(1);
+        }
+        self.unconfine(&control);
         Ok(())
     }
 

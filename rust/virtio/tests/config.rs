@@ -151,6 +151,22 @@ proptest! {
 }
 
 #[test]
+fn a_whole_address_of_a_station_is_taken() {
+    let mac = [0x52, 0x54, 0, 1, 2, 3];
+
+    assert_eq!(net::written_mac(net::MAC, &mac), Some(mac));
+    assert_eq!(
+        net::written_mac(net::MAC, &[&mac[..], &[9; 4]].concat()),
+        Some(mac)
+    );
+    assert_eq!(net::written_mac(net::MAC, &mac[..5]), None);
+    assert_eq!(net::written_mac(net::MAC, &[]), None);
+    assert_eq!(net::written_mac(net::MAC + 1, &mac), None);
+    assert_eq!(net::written_mac(net::MAC, &[0; 6]), None);
+    assert_eq!(net::written_mac(net::MAC, &[0x33, 0x33, 0, 0, 0, 1]), None);
+}
+
+#[test]
 fn an_overlay_far_behind_touches_nothing() {
     let overlay = Overlay {
         max_virtqueue_pairs: Some(0),
