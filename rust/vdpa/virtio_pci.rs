@@ -31,7 +31,10 @@ use virtio::{
         Addresses,
         Size, //
     },
-    status::Status, //
+    status::{
+        Status,
+        SuspendError, //
+    }, //
 };
 
 /// Offsets in the common configuration (`struct virtio_pci_modern_common_cfg`), in bytes.
@@ -197,6 +200,42 @@ impl Transport {
             return Err(ENODEV);
         }
         Ok(())
+    }
+
+    /// Has a live device, with which `SUSPEND` was negotiated, suspend itself: it finishes what it has
+    /// begun, and then uses no virtqueue any more (virtio 1.4, 3.4). May sleep.
+    ///
+    /// # Errors
+    ///
+    /// - `ENODEV` if the device cannot be reached.
+    /// - `EIO` if it fails: it has to be reset.
+    /// - `ETIMEDOUT` if it does not come to an end.
+    pub fn suspend(&self) -> Result {
+        self.turn(Status::SUSPEND, Status::has_suspended)
+    }
+
+    /// Has a device that has suspended itself go on where it was. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// As [`suspend`](Self::suspend).
+    pub fn resume(&self) -> Result {
+        self.turn(Status::DRIVER_OK, Status::has_resumed)
+    }
+
+    /// Sets a bit of the status, and waits until the device has done what that asks for.
+    fn turn(&self, bit: Status, has_turned: fn(Status) -> Result<bool, SuspendError>) -> Result {
+        let status = self.status();
+        if status.is_gone() {
+            return Err(ENODEV);
+        }
+        self.set_status(status.union(bit));
+        let status = poll(|| self.status(), |status| has_turned(*status) != Ok(false))?;
+        match has_turned(status) {
+            Ok(_) => Ok(()),
+            Err(SuspendError::Gone) => Err(ENODEV),
+            Err(SuspendError::Failed(_) | SuspendError::Lost(_)) => Err(EIO),
+        }
     }
 
     /// Returns the number that changes with the device configuration.

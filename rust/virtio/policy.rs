@@ -26,7 +26,7 @@
 //! | 40     | RING_RESET         | no     | no operation for it; the parent uses it itself, see [`hardware_only`] |
 //! | 41     | ADMIN_VQ           | no     | administers the other functions of a group: not a consumer's business, and its queues lie outside the consumer's |
 //! | 42     | reserved           | no     | its effect cannot be known                                   |
-//! | 43     | SUSPEND            | no     | a device status bit that vhost does not know; a consumer suspends through the parent's operation |
+//! | 43     | SUSPEND            | no     | a device status bit that vhost does not know; the parent uses it itself when a consumer suspends, see [`hardware_only`] |
 //! | 44..49 | reserved           | no     | their effect cannot be known; Linux borrows 46 and 47 for bits of its own between tap and vhost |
 //! | 50..63 | device type        | yes    | as 0..23, but not DEVICE_STATS and HASH_TUNNEL of network devices: their commands are not known |
 //! | 64..   |                    | no     | the vDPA bus carries 64 bits                                 |
@@ -132,7 +132,7 @@ pub const fn serves_control(features: Features, id: DeviceId) -> bool {
 /// consumer never sees.
 #[must_use]
 pub const fn hardware_only(device: Features) -> Features {
-    device.intersection(Features::RING_RESET)
+    device.intersection(Features::RING_RESET.union(Features::SUSPEND))
 }
 
 /// A function lacks features without which it cannot be a vDPA device.

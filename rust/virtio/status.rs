@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The device status and the writes to it that make sense (virtio 1.3, 2.1 and 3.1).
+//! The device status and the writes to it that make sense (virtio 1.3, 2.1 and 3.1; virtio 1.4, 3.4).
 
 use core::fmt;
 
@@ -19,12 +19,14 @@ impl Status {
     pub const DRIVER_OK: Self = Self(4);
     /// The features are negotiated.
     pub const FEATURES_OK: Self = Self(8);
+    /// The device is told to suspend itself; once `DRIVER_OK` is clear, it has.
+    pub const SUSPEND: Self = Self(16);
     /// The device met an error that only a reset heals. Set by the device alone.
     pub const NEEDS_RESET: Self = Self(64);
     /// The driver, or the parent for it, gave up on the device.
     pub const FAILED: Self = Self(128);
 
-    /// All bits that mean something to a vDPA parent.
+    /// All bits that mean something to the consumer of a vDPA device.
     const KNOWN: Self = Self(1 | 2 | 4 | 8 | 64 | 128);
 
     /// The status with the register value `bits`.
@@ -70,20 +72,68 @@ impl Status {
     }
 
     /// True if the register reads as all ones, which is what the bus returns for a device that is
-    /// no longer there. No live device shows this value: bits 4 and 5 are not assigned.
+    /// no longer there. No live device shows this value: bit 5 is not assigned.
     #[must_use]
     pub const fn is_gone(self) -> bool {
         self.0 == 0xff
+    }
+
+    /// Whether the device, which was told to suspend itself, has done so and uses its virtqueues no
+    /// more (virtio 1.4, 3.4.1).
+    pub const fn has_suspended(self) -> Result<bool, SuspendError> {
+        self.has_turned(Self::SUSPEND, Self::DRIVER_OK)
+    }
+
+    /// Whether the device, which had suspended itself and was told to resume, has done so (virtio
+    /// 1.4, 3.4.1).
+    pub const fn has_resumed(self) -> Result<bool, SuspendError> {
+        self.has_turned(Self::DRIVER_OK, Self::SUSPEND)
+    }
+
+    /// Whether the bit `set` has taken the place of the bit `clear`. In between both are set.
+    const fn has_turned(self, set: Self, clear: Self) -> Result<bool, SuspendError> {
+        if self.is_gone() {
+            return Err(SuspendError::Gone);
+        }
+        if self.intersects(Self::NEEDS_RESET.union(Self::FAILED)) {
+            return Err(SuspendError::Failed(self));
+        }
+        if !self.contains(Self::FEATURES_OK) || !self.intersects(set.union(clear)) {
+            return Err(SuspendError::Lost(self));
+        }
+        Ok(self.contains(set) && !self.intersects(clear))
+    }
+}
+
+/// Why a device that was told to suspend itself, or to resume, will not.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum SuspendError {
+    /// It is no longer there.
+    Gone,
+    /// It says that it cannot: only a reset heals that.
+    Failed(Status),
+    /// It is not in a state from which it could: it was reset meanwhile, or makes no sense.
+    Lost(Status),
+}
+
+impl fmt::Display for SuspendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Gone => f.write_str("it cannot be reached"),
+            Self::Failed(status) => write!(f, "it has failed, its status is {status}"),
+            Self::Lost(status) => write!(f, "it has forgotten its state, its status is {status}"),
+        }
     }
 }
 
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const NAMES: [(Status, &str); 6] = [
+        const NAMES: [(Status, &str); 7] = [
             (Status::ACKNOWLEDGE, "ACKNOWLEDGE"),
             (Status::DRIVER, "DRIVER"),
             (Status::FEATURES_OK, "FEATURES_OK"),
             (Status::DRIVER_OK, "DRIVER_OK"),
+            (Status::SUSPEND, "SUSPEND"),
             (Status::NEEDS_RESET, "NEEDS_RESET"),
             (Status::FAILED, "FAILED"),
         ];
@@ -100,7 +150,7 @@ impl fmt::Display for Status {
             f.write_str(name)?;
             separator = " ";
         }
-        let unknown = self.difference(Self::KNOWN);
+        let unknown = self.difference(Self::KNOWN.union(Self::SUSPEND));
         if !unknown.is_reset() {
             write!(f, "{separator}{:#04x}", unknown.0)?;
         }

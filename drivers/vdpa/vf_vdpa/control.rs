@@ -65,6 +65,11 @@ pub(crate) enum HardwareQueue {
     Enabled,
     /// It is enabled, on rings of the driver's, which the kernel keeps in step with the consumer's.
     Relayed,
+    /// It is enabled in a device that has suspended itself, where it stands at `index`.
+    Frozen {
+        /// As in a split ring.
+        index: u16,
+    },
     /// The kernel serves it instead.
     Served,
     /// It is enabled, although the consumer has disabled it: a function without `RING_RESET` knows
@@ -77,8 +82,13 @@ impl HardwareQueue {
     pub(crate) fn runs(self) -> bool {
         match self {
             Self::Enabled | Self::Relayed | Self::Parked => true,
-            Self::Disabled | Self::Served => false,
+            Self::Disabled | Self::Frozen { .. } | Self::Served => false,
         }
+    }
+
+    /// Returns whether nobody works on it.
+    pub(crate) fn rests(self) -> bool {
+        matches!(self, Self::Disabled | Self::Frozen { .. })
     }
 }
 

@@ -97,11 +97,11 @@ impl Limits {
             ENODEV
         })?;
         let offered = policy::offered(device, id);
-        let hidden = if transport.has_queue_reset() {
-            policy::hardware_only(device)
-        } else {
+        let hidden = policy::hardware_only(device).difference(if transport.has_queue_reset() {
             Features::EMPTY
-        };
+        } else {
+            Features::RING_RESET
+        });
 
         let all = offered.union(hidden);
         let queues = read_queues(pdev, transport, selector, all)?;

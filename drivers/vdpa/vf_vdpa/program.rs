@@ -39,7 +39,7 @@ use virtio::{
 };
 
 /// A virtqueue as it is programmed.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Ring {
     /// Its number, as the consumer counts.
     pub(crate) vq: u16,
@@ -176,7 +176,7 @@ impl Function<'_> {
     /// - `EINVAL` if the consumer has not set up what a device can work with.
     /// - `EOPNOTSUPP` if it wants to begin where such a ring cannot.
     /// - `EIO` if it has not said where, and nobody knows.
-    fn ring(&self, control: &mut Control, profile: &Profile, vq: u16) -> Result<Ring> {
+    pub(crate) fn ring(&self, control: &mut Control, profile: &Profile, vq: u16) -> Result<Ring> {
         let kind = RingKind::from_features(control.accepted);
         let Some(limits) = self.queue_limits(profile, control.accepted, vq) else {
             self.complain(fmt!(

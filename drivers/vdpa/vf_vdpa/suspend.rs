@@ -10,6 +10,7 @@ use super::{
         VirtQueue, //
     },
     function::Function,
+    means::Means,
     profile::Profile,
     served::Server, //
 };
@@ -76,9 +77,10 @@ impl Function<'_> {
         for queue in &self.shared.receivers.queues {
             queue.pause_serving();
         }
-        let result = self
-            .stop_queues(control, profile)
-            .and_then(|()| self.note_standings(control, profile))
+        let means = self.means();
+        let result = means
+            .stop(self, control, profile)
+            .and_then(|()| self.note_standings(control, profile, means))
             // The PCI core may have taken the function meanwhile.
             .and_then(|()| (control.phase == Phase::Live).then_some(()).ok_or(EIO));
         if result.is_ok() {
@@ -161,26 +163,13 @@ impl Function<'_> {
         Ok(())
     }
 
-    /// Stops all data queues in hardware.
-    fn stop_queues(&self, control: &mut Control, profile: &Profile) -> Result {
-        if !self.shared.limits.hidden.contains(Features::RING_RESET) {
-            return self.quiesce(control);
-        }
-        for vq in 0..profile.nvqs {
-            if control.queue(vq).is_some_and(|queue| queue.hardware.runs()) {
-                self.stop_queue(control, profile, vq).inspect_err(|error| {
-                    self.complain(fmt!(
-                        "virtqueue {vq} cannot be stopped (error {})",
-                        error.to_errno()
-                    ));
-                })?;
-            }
-        }
-        Ok(())
-    }
-
     /// Finds out where the virtqueues stand, which have been stopped.
-    fn note_standings(&self, control: &mut Control, profile: &Profile) -> Result {
+    fn note_standings(
+        &self,
+        control: &mut Control,
+        profile: &Profile,
+        means: &dyn Means,
+    ) -> Result {
         for vq in 0..profile.nvqs {
             let hardware = control.queue(vq).ok_or(EINVAL)?.hardware;
             if hardware == HardwareQueue::Disabled {
@@ -190,7 +179,10 @@ impl Function<'_> {
 
             if let Some(queue) = control.queue(vq) {
                 queue.index = Some(index);
-                queue.hardware = HardwareQueue::Disabled;
+                queue.hardware = match hardware {
+                    HardwareQueue::Enabled | HardwareQueue::Parked => means.stopped(index),
+                    _ => HardwareQueue::Disabled,
+                };
             }
         }
         Ok(())
@@ -240,68 +232,12 @@ impl Function<'_> {
             Phase::Suspended => {}
             _ => return Err(EIO),
         }
-        let result = if self.shared.limits.hidden.contains(Features::RING_RESET) {
-            self.go_on(control, profile)
-        } else {
-            self.start_again(control, profile)
-        };
+        let result = self.means().go_on(self, control, profile);
         result.map_err(|_| {
             self.give_up(control);
             control.demand_reset();
             EIO
         })
-    }
-
-    /// Enables the virtqueues of a device that was not reset.
-    fn go_on(&self, control: &mut Control, profile: &Profile) -> Result {
-        let status = self.shared.transport.status();
-        if status.is_gone() {
-            self.cut_off(control);
-            return Err(EIO);
-        }
-        if !status.contains(Status::DRIVER_OK) || status.contains(Status::NEEDS_RESET) {
-            self.complain(fmt!("does not go on: its status is {}", Text(status)));
-            return Err(EIO);
-        }
-        self.shared.receivers.alarm.mark_stale();
-        let served = self.control_vq(profile, control.accepted);
-
-        for vq in 0..profile.nvqs {
-            if control.queue(vq).is_some_and(|queue| queue.ready) && served != Some(vq) {
-                self.enable_queue(control, profile, vq)?;
-            }
-        }
-        if let Some(vq) = served {
-            self.end_control(control, vq);
-            if control.queue(vq).is_some_and(|queue| queue.ready) {
-                self.serve_control(control, profile, vq)?;
-            }
-        }
-        control.phase = Phase::Live;
-        for vq in 0..profile.nvqs {
-            self.open_gate(control, profile, vq);
-        }
-        Ok(())
-    }
-
-    /// Starts a device that was reset, and makes it what it was.
-    fn start_again(&self, control: &mut Control, profile: &Profile) -> Result {
-        let shown = control.status;
-        let negotiated = Status::FEATURES_OK.union(Status::DRIVER_OK);
-
-        if let Some(vq) = self.control_vq(profile, control.accepted) {
-            self.end_control(control, vq);
-        }
-        control.status = shown.difference(negotiated);
-        self.shared.transport.set_status(control.status);
-        let result = if self.negotiate(control) {
-            self.start(control, profile)
-        } else {
-            Err(EIO)
-        };
-        // The consumer has not been told of any of this.
-        control.status = control.status.union(shown);
-        result
     }
 
     /// Sets the place from which a virtqueue shall go on.
@@ -322,7 +258,7 @@ impl Function<'_> {
             VqState::Packed { .. } => return Err(EOPNOTSUPP),
         };
 
-        if queue.hardware != HardwareQueue::Disabled {
+        if !queue.hardware.rests() {
             return Err(EBUSY);
         }
         queue.index = Some(index);
@@ -341,7 +277,7 @@ impl Function<'_> {
         let packed = control.accepted.contains(Features::RING_PACKED);
         let queue = control.queue(vq).ok_or(EINVAL)?;
 
-        if queue.hardware != HardwareQueue::Disabled {
+        if !queue.hardware.rests() {
             return Err(EBUSY);
         }
         if !packed {

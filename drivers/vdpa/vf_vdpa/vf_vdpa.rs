@@ -21,6 +21,7 @@ mod function;
 mod gate;
 mod interrupts;
 mod limits;
+mod means;
 mod mgmt;
 mod profile;
 mod program;

@@ -5,11 +5,13 @@
 use virtio::status::transition;
 use virtio::status::Status;
 use virtio::status::StatusError;
+use virtio::status::SuspendError;
 
 const ACK: u8 = 1;
 const DRIVER: u8 = 2;
 const DRIVER_OK: u8 = 4;
 const FEATURES_OK: u8 = 8;
+const SUSPEND: u8 = 16;
 const NEEDS_RESET: u8 = 64;
 const FAILED: u8 = 128;
 
@@ -25,6 +27,7 @@ fn the_bits_are_those_of_the_specification() {
     assert_eq!(Status::DRIVER.bits(), DRIVER);
     assert_eq!(Status::DRIVER_OK.bits(), DRIVER_OK);
     assert_eq!(Status::FEATURES_OK.bits(), FEATURES_OK);
+    assert_eq!(Status::SUSPEND.bits(), SUSPEND);
     assert_eq!(Status::NEEDS_RESET.bits(), NEEDS_RESET);
     assert_eq!(Status::FAILED.bits(), FAILED);
 }
@@ -123,7 +126,8 @@ fn a_status_is_shown_by_names() {
     assert_eq!(show(0xff), "GONE");
     assert_eq!(show(15), "ACKNOWLEDGE DRIVER FEATURES_OK DRIVER_OK");
     assert_eq!(show(0x40 | 0x80), "NEEDS_RESET FAILED");
-    assert_eq!(show(0x11), "ACKNOWLEDGE 0x10");
+    assert_eq!(show(0x1b), "ACKNOWLEDGE DRIVER FEATURES_OK SUSPEND");
+    assert_eq!(show(0x21), "ACKNOWLEDGE 0x20");
     assert_eq!(show(0x20), "0x20");
 }
 
@@ -143,4 +147,132 @@ fn sets_of_bits() {
     assert!(a.contains(Status::ACKNOWLEDGE.union(Status::DRIVER)));
     assert!(!a.contains(b) && a.intersects(b));
     assert!(!a.intersects(Status::FAILED));
+}
+
+/// A device that suspends itself (virtio 1.4, 3.4.2), in so many steps.
+struct Device {
+    status: u8,
+    steps: u32,
+    /// Fails instead of finishing.
+    fails: bool,
+}
+
+impl Device {
+    fn live() -> Self {
+        Self {
+            status: ACK | DRIVER | FEATURES_OK | DRIVER_OK,
+            steps: 3,
+            fails: false,
+        }
+    }
+
+    /// A write to the register: what matters is which bit becomes set.
+    fn write(&mut self, status: u8) {
+        let set = status & !self.status;
+        if status == 0 {
+            self.status = 0;
+        } else if self.status & FEATURES_OK != 0 {
+            self.status |= set & (SUSPEND | DRIVER_OK);
+            self.steps = 3;
+        }
+    }
+
+    /// A read of the register; time passes.
+    fn read(&mut self, last: u8) -> Status {
+        let both = SUSPEND | DRIVER_OK;
+        if self.status & both == both {
+            self.steps -= 1;
+            if self.steps == 0 {
+                self.status = if self.fails {
+                    self.status | NEEDS_RESET
+                } else {
+                    self.status & !last
+                };
+            }
+        }
+        Status::from_bits(self.status)
+    }
+
+    fn suspend(&mut self) -> (u32, Result<bool, SuspendError>) {
+        self.write(self.status | SUSPEND);
+        self.wait(DRIVER_OK, Status::has_suspended)
+    }
+
+    fn resume(&mut self) -> (u32, Result<bool, SuspendError>) {
+        self.write(self.status | DRIVER_OK);
+        self.wait(SUSPEND, Status::has_resumed)
+    }
+
+    fn wait(
+        &mut self,
+        last: u8,
+        turned: fn(Status) -> Result<bool, SuspendError>,
+    ) -> (u32, Result<bool, SuspendError>) {
+        let results = (1..10).map(|reads| (reads, turned(self.read(last))));
+        let mut results = results.skip_while(|(_, result)| *result == Ok(false));
+        results.next().unwrap_or((10, Ok(false)))
+    }
+}
+
+#[test]
+fn a_device_suspends_itself_and_goes_on() {
+    let mut device = Device::live();
+    assert_eq!(device.suspend(), (3, Ok(true)));
+    assert_eq!(device.status, ACK | DRIVER | FEATURES_OK | SUSPEND);
+    // As often as one likes.
+    assert_eq!(device.resume(), (3, Ok(true)));
+    assert_eq!(device.status, ACK | DRIVER | FEATURES_OK | DRIVER_OK);
+    assert_eq!(device.suspend(), (3, Ok(true)));
+}
+
+#[test]
+fn a_device_that_cannot_suspend_is_not_waited_for() {
+    let mut device = Device {
+        fails: true,
+        ..Device::live()
+    };
+    let failed = Status::from_bits(ACK | DRIVER | FEATURES_OK | DRIVER_OK | SUSPEND | NEEDS_RESET);
+    assert_eq!(device.suspend(), (3, Err(SuspendError::Failed(failed))));
+    // One that was reset behind our back.
+    let mut device = Device::live();
+    device.write(0);
+    assert_eq!(
+        device.suspend(),
+        (1, Err(SuspendError::Lost(Status::RESET)))
+    );
+    // One that does not know the bit.
+    let mut device = Device::live();
+    device.steps = u32::MAX;
+    assert_eq!(
+        device.wait(DRIVER_OK, Status::has_suspended),
+        (10, Ok(false))
+    );
+}
+
+#[test]
+fn every_status_means_one_thing_while_a_device_suspends() {
+    for bits in 0..=u8::MAX {
+        let status = Status::from_bits(bits);
+        let (suspended, resumed) = (status.has_suspended(), status.has_resumed());
+
+        // Never both, and an error is one for both.
+        assert!(suspended != Ok(true) || resumed != Ok(true), "{status}");
+        assert_eq!(suspended.err(), resumed.err(), "{status}");
+        let sound = bits != 0xff && bits & (NEEDS_RESET | FAILED) == 0 && bits & FEATURES_OK != 0;
+        match bits & (SUSPEND | DRIVER_OK) {
+            SUSPEND if sound => assert_eq!((suspended, resumed), (Ok(true), Ok(false))),
+            DRIVER_OK if sound => assert_eq!((suspended, resumed), (Ok(false), Ok(true))),
+            0 => assert!(suspended.is_err(), "{status}"),
+            _ if sound => assert_eq!((suspended, resumed), (Ok(false), Ok(false))),
+            _ => assert!(suspended.is_err(), "{status}"),
+        }
+    }
+}
+
+#[test]
+fn a_consumer_cannot_suspend_by_the_status() {
+    assert_eq!(
+        write(15, 31),
+        Err(StatusError::Unknown(Status::from_bits(SUSPEND)))
+    );
 }

@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The means of stopping the virtqueues of a live device, and of going on: which one a function has.
+
+use super::{
+    control::{
+        Control,
+        HardwareQueue,
+        Phase, //
+    },
+    function::Function,
+    profile::Profile,
+    program::Ring, //
+};
+use kernel::prelude::*;
+use vdpa::Text;
+use virtio::{
+    features::Features,
+    status::Status, //
+};
+
+/// A means of stopping a device so that it can go on.
+pub(crate) trait Means {
+    /// Stops all data queues of a live device in hardware.
+    ///
+    /// # Errors
+    ///
+    /// Any, after a log line. Some of them may go on.
+    fn stop(&self, function: &Function<'_>, control: &mut Control, profile: &Profile) -> Result;
+
+    /// Returns what the hardware does with a virtqueue that it served, and that stands at `index`.
+    fn stopped(&self, _index: u16) -> HardwareQueue {
+        HardwareQueue::Disabled
+    }
+
+    /// Lets a device that was stopped so go on where its consumer wants it to.
+    ///
+    /// # Errors
+    ///
+    /// Any, after a log line. The device may have gone on in part.
+    fn go_on(&self, function: &Function<'_>, control: &mut Control, profile: &Profile) -> Result;
+}
+
+/// The device suspends itself (`SUSPEND`, virtio 1.4), and loses nothing.
+struct Suspension;
+
+/// The virtqueues are reset, one by one (`RING_RESET`). The rest of the device stays as it is.
+struct RingReset;
+
+/// The device is reset, and made what it was: any device can do that.
+struct FullReset;
+
+impl Means for Suspension {
+    fn stop(&self, function: &Function<'_>, _: &mut Control, _: &Profile) -> Result {
+        function.shared.transport.suspend().inspect_err(|error| {
+            function.complain(fmt!(
+                "does not suspend itself (error {}), its status is {}",
+                error.to_errno(),
+                Text(function.shared.transport.status())
+            ));
+        })
+    }
+
+    fn stopped(&self, index: u16) -> HardwareQueue {
+        HardwareQueue::Frozen { index }
+    }
+
+    fn go_on(&self, function: &Function<'_>, control: &mut Control, profile: &Profile) -> Result {
+        if !function.is_as_it_was(control, profile) {
+            // Nothing else may be told to a device that is suspended.
+            FullReset.stop(function, control, profile)?;
+            if control.phase != Phase::Suspended {
+                return Err(EIO);
+            }
+            for queue in &mut control.queues {
+                if queue.hardware.rests() {
+                    queue.hardware = HardwareQueue::Disabled;
+                }
+            }
+            return FullReset.go_on(function, control, profile);
+        }
+        function.shared.transport.resume().inspect_err(|error| {
+            function.complain(fmt!(
+                "does not resume (error {}), its status is {}",
+                error.to_errno(),
+                Text(function.shared.transport.status())
+            ));
+        })?;
+        for (vq, queue) in (0..profile.nvqs).zip(&mut control.queues) {
+            if matches!(queue.hardware, HardwareQueue::Frozen { .. }) {
+                queue.hardware = HardwareQueue::Enabled;
+                if let Some(receiver) = function.shared.receivers.queue(vq) {
+                    receiver.gate().set_muted(false);
+                }
+            }
+        }
+        function.be_live(control, profile)
+    }
+}
+
+impl Means for RingReset {
+    fn stop(&self, function: &Function<'_>, control: &mut Control, profile: &Profile) -> Result {
+        for vq in 0..profile.nvqs {
+            if control.queue(vq).is_some_and(|queue| queue.hardware.runs()) {
+                function
+                    .stop_queue(control, profile, vq)
+                    .inspect_err(|error| {
+                        function.complain(fmt!(
+                            "virtqueue {vq} cannot be stopped (error {})",
+                            error.to_errno()
+                        ));
+                    })?;
+            }
+        }
+        Ok(())
+    }
+
+    fn go_on(&self, function: &Function<'_>, control: &mut Control, profile: &Profile) -> Result {
+        let status = function.shared.transport.status();
+        if status.is_gone() {
+            function.cut_off(control);
+            return Err(EIO);
+        }
+        if !status.contains(Status::DRIVER_OK) || status.contains(Status::NEEDS_RESET) {
+            function.complain(fmt!("does not go on: its status is {}", Text(status)));
+            return Err(EIO);
+        }
+        let served = function.control_vq(profile, control.accepted);
+
+        for vq in 0..profile.nvqs {
+            if control.queue(vq).is_some_and(|queue| queue.ready) && served != Some(vq) {
+                function.enable_queue(control, profile, vq)?;
+            }
+        }
+        function.be_live(control, profile)
+    }
+}
+
+impl Means for FullReset {
+    fn stop(&self, function: &Function<'_>, control: &mut Control, _: &Profile) -> Result {
+        function.quiesce(control)
+    }
+
+    fn go_on(&self, function: &Function<'_>, control: &mut Control, profile: &Profile) -> Result {
+        let shown = control.status;
+        let negotiated = Status::FEATURES_OK.union(Status::DRIVER_OK);
+
+        if let Some(vq) = function.control_vq(profile, control.accepted) {
+            function.end_control(control, vq);
+        }
+        control.status = shown.difference(negotiated);
+        function.shared.transport.set_status(control.status);
+        let result = if function.negotiate(control) {
+            function.start(control, profile)
+        } else {
+            Err(EIO)
+        };
+        // The consumer has not been told of any of this.
+        control.status = control.status.union(shown);
+        result
+    }
+}
+
+impl Function<'_> {
+    /// Returns the best means that the function has.
+    pub(crate) fn means(&self) -> &'static dyn Means {
+        let hidden = self.shared.limits.hidden;
+
+        if hidden.contains(Features::SUSPEND) {
+            &Suspension
+        } else if hidden.contains(Features::RING_RESET) {
+            &RingReset
+        } else {
+            &FullReset
+        }
+    }
+
+    /// Returns whether the consumer of a device that has suspended itself wants each data queue as the
+    /// device has it.
+    fn is_as_it_was(&self, control: &mut Control, profile: &Profile) -> bool {
+        let served = self.control_vq(profile, control.accepted);
+
+        (0..profile.nvqs)
+            .filter(|vq| served != Some(*vq))
+            .all(|vq| {
+                let Some(&mut queue) = control.queue(vq) else {
+                    return false;
+                };
+                match queue.hardware {
+                    HardwareQueue::Disabled => !queue.ready,
+                    HardwareQueue::Frozen { index }
+                        if queue.ready && queue.index == Some(index) =>
+                    {
+                        // Where it began does not matter any more.
+                        let wanted = self.ring(control, profile, vq).ok();
+                        wanted.zip(queue.programmed).is_some_and(|(wanted, had)| {
+                            had == Ring {
+                                index: had.index,
+                                ..wanted
+                            }
+                        })
+                    }
+                    _ => false,
+                }
+            })
+    }
+
+    /// Makes a device live again that was not reset, and whose data queues have been enabled.
+    fn be_live(&self, control: &mut Control, profile: &Profile) -> Result {
+        self.shared.receivers.alarm.mark_stale();
+        if let Some(vq) = self.control_vq(profile, control.accepted) {
+            self.end_control(control, vq);
+            if control.queue(vq).is_some_and(|queue| queue.ready) {
+                self.serve_control(control, profile, vq)?;
+            }
+        }
+        control.phase = Phase::Live;
+        for vq in 0..profile.nvqs {
+            self.open_gate(control, profile, vq);
+        }
+        Ok(())
+    }
+}
