@@ -12,7 +12,7 @@ export CASES DRIVER KEEP JSON
 # Whether KDIR can build Rust modules: the goals below then need no lab.
 HAVE_RUST := $(and $(wildcard $(KDIR)/rust/libkernel.rmeta),$(wildcard $(KDIR)/include/generated/rustc_cfg))
 
-.PHONY: all modules install clean fmt clippy doc rust-analyzer check demo shell compare selftest help
+.PHONY: all modules install clean fmt clippy doc rust-analyzer check check-long demo shell compare selftest help
 
 all: modules
 
@@ -63,6 +63,9 @@ endif
 check demo shell compare selftest:
 	$(LAB) $@
 
+check-long:
+	VF_VDPA_LONG=1 $(LAB) check
+
 help:
 	@echo 'Modules, against KDIR=$(KDIR):'
 	@echo '  make                build vf_vdpa.ko and rust_vdpa_loopback.ko'
@@ -72,6 +75,7 @@ help:
 	@echo '  make demo           watch the driver at work'
 	@echo '  make check          run all tests; the last line is the sum'
 	@echo "  make check CASES='mgmt/* removal/flr'   only these cases"
+	@echo '  make check-long         the same, and what takes long: more rounds, measurements'
 	@echo '  make check DRIVER=vp_vdpa               against the C driver'
 	@echo '  make check KEEP=1 JSON=results.json     shell afterwards; results as JSON'
 	@echo '  make shell          a shell in the machine'

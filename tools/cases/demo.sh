@@ -21,7 +21,7 @@ show() { # show COMMAND: shown as typed, run, its output shown
 	}
 }
 
-# Waits for the guest and shows that time passes: it runs under two layers of
+# Waits for the guest and shows that time passes: it may run under two layers of
 # emulation.
 watch_guest_boot() {
 	local waited=0

@@ -97,6 +97,11 @@ wait_for() { # wait_for SECONDS COMMAND...: until it succeeds
 	done
 }
 
+# long_run SHORT LONG: the one of them for which there is time
+long_run() {
+	if [ "${VF_VDPA_LONG:-0}" = 1 ]; then echo "$2"; else echo "$1"; fi
+}
+
 # A misspelt check must not pass. The shell calls this in a process of its own:
 # what fails the case is the line that the host reads.
 command_not_found_handle() {
@@ -268,7 +273,7 @@ guest_start() {
 	rm -f "/tmp/$name.sock"
 	ulimit -l unlimited
 	qemu-system-x86_64 -nodefaults -no-user-config -display none \
-		-accel tcg -M pc -cpu qemu64 -m 64 \
+		-accel "${GUEST_ACCEL:-tcg}" -M pc -cpu max -m 64 \
 		-kernel "$LAB/guest/vmlinux" -initrd "$LAB/guest/initramfs" \
 		-append "console=ttyS0 quiet panic=-1 address=$address" \
 		-netdev "vhost-vdpa,id=net,vhostdev=$node" \

@@ -6,7 +6,7 @@
 # shellcheck source=tools/cases/vdpa.sh
 . "$LAB/cases/vdpa.sh"
 
-# A boot takes minutes on a busy host: it runs under two layers of emulation.
+# A boot takes minutes on a busy host: it may run under two layers of emulation.
 BOOT=400
 
 neighbour() {

@@ -43,6 +43,15 @@ case_resumes_with_event_index() {
 	client suspend "$NODE_A" "$NODE_B" --way resume --event-index
 }
 
+# As many as wrap the indices again and again, in both directions.
+# needs: time
+# limit: 900
+case_restarts_over_a_million() {
+	vhost_pair 0
+	client suspend "$NODE_A" "$NODE_B" --rounds 300 --count 1000000
+	client suspend "$NODE_A" "$NODE_B" --rounds 300 --count 200000 --way resume --event-index
+}
+
 # Rings whose indices soon come to 0 again: the device gets the queues back.
 # limit: 180
 case_hands_back() {

@@ -22,7 +22,7 @@ pub struct Case {
     pub limit: Duration,
     /// Drivers the case applies to; empty means all.
     pub drivers: Vec<String>,
-    /// Preparations it needs: `guest`.
+    /// What it needs: `guest`, which has to be prepared; `time`, which it is only given if asked for.
     pub needs: Vec<String>,
     /// Kernel lines that contain one of these are expected.
     pub allowed: Vec<String>,
@@ -34,6 +34,19 @@ impl Case {
     /// `group/name`.
     pub fn id(&self) -> String {
         format!("{}/{}", self.group, self.name)
+    }
+
+    /// Whether it runs when `selection` is asked for: what takes long only by its name, unless there is
+    /// time.
+    pub fn is_due(&self, selection: &Selection, long: bool) -> bool {
+        let id = self.id();
+
+        selection.has(&id) && (long || !self.needs("time") || selection.names(&id))
+    }
+
+    /// Whether it needs `what`.
+    pub fn needs(&self, what: &str) -> bool {
+        self.needs.iter().any(|need| need == what)
     }
 
     /// Whether the case says something about `driver`.
@@ -137,6 +150,11 @@ impl Selection {
         self.0.is_empty() || self.0.iter().any(|pattern| pattern.matches(id))
     }
 
+    /// Whether the case called `id` was selected by this name.
+    fn names(&self, id: &str) -> bool {
+        self.0.iter().any(|pattern| pattern.as_str() == id)
+    }
+
     /// Fails when a pattern selects none of `ids`: a typing error must not pass as success.
     pub fn check(&self, ids: &[String]) -> Result<()> {
         for pattern in &self.0 {
@@ -166,6 +184,26 @@ mod tests {
         assert_eq!(cases[1].limit, LIMIT, "a blank line ends the attributes");
         assert!(cases[1].applies_to("vp_vdpa"));
         assert!(parse("g", "# limit: soon\ncase_x() {\n").is_err());
+    }
+
+    #[test]
+    fn long_cases_run_by_name_or_when_there_is_time() {
+        let cases = parse(
+            "g",
+            "# needs: guest time\ncase_long() {\n}\ncase_short() {\n}\n",
+        )
+        .unwrap();
+        let due = |words: &[&str], long| {
+            let selection = Selection::new(words.iter().copied()).unwrap();
+            let due = cases.iter().filter(|case| case.is_due(&selection, long));
+            due.map(|case| case.name.as_str()).collect::<Vec<_>>()
+        };
+        assert_eq!(due(&[], false), ["short"]);
+        assert_eq!(due(&["g"], false), ["short"]);
+        assert_eq!(due(&["g/l*"], false), [""; 0]);
+        assert_eq!(due(&["g/long"], false), ["long"]);
+        assert_eq!(due(&[], true), ["long", "short"]);
+        assert_eq!(due(&["g/short"], true), ["short"]);
     }
 
     #[test]

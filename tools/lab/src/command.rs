@@ -161,10 +161,13 @@ impl Check {
         ids.push("boot/console".to_owned());
         ids.extend(cases.iter().map(Case::id));
         selection.check(&ids)?;
+        let long = Context::is_long();
         if self.list {
-            ids.iter()
-                .filter(|id| selection.has(id))
-                .for_each(|id| println!("{id}"));
+            for id in ids.iter().filter(|id| selection.has(id)) {
+                let case = cases.iter().find(|case| case.id() == *id);
+                let late = case.is_some_and(|case| !case.is_due(&selection, long));
+                println!("{id}{}", if late { " (make check-long)" } else { "" });
+            }
             return Ok(true);
         }
         let json = self.json.as_ref().map(|path| cx.top.join(path));
@@ -180,7 +183,7 @@ impl Check {
         check::run(cx, &selection, &mut report);
         let selected: Vec<&Case> = cases
             .iter()
-            .filter(|case| selection.has(&case.id()))
+            .filter(|case| case.is_due(&selection, long))
             .collect();
         let done = in_machine(cx, self, &selection, &selected, &mut report);
         if let Some(path) = &json {
@@ -209,9 +212,7 @@ fn in_machine(
     if cases.is_empty() && !boot && !options.keep {
         return Ok(());
     }
-    let guest = cases
-        .iter()
-        .any(|case| case.needs.iter().any(|need| need == "guest"));
+    let guest = cases.iter().any(|case| case.needs("guest"));
     let machine = Machine::prepare(
         cx,
         &Wanted {

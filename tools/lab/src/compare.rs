@@ -28,11 +28,9 @@ pub fn run(cx: &Context, out: &Path, words: &[String]) -> Result<bool> {
     let selection = Selection::new(words.iter().copied())?;
     let cases: Vec<Case> = machine_cases(cx)?
         .into_iter()
-        .filter(|case| selection.has(&case.id()))
+        .filter(|case| case.is_due(&selection, Context::is_long()))
         .collect();
-    let guest = cases
-        .iter()
-        .any(|case| case.needs.iter().any(|need| need == "guest"));
+    let guest = cases.iter().any(|case| case.needs("guest"));
     let mut reports = Vec::new();
     for driver in DRIVERS {
         println!("# {driver}");

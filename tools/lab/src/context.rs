@@ -10,6 +10,9 @@ use anyhow::{Context as _, Result};
 use crate::cache::{Cache, Key};
 use crate::versions::Versions;
 
+/// How much longer everything may take when there is time for it.
+const LONGER: u32 = 8;
+
 /// The place and the pins of one run.
 pub struct Context {
     /// The checkout.
@@ -71,12 +74,18 @@ impl Context {
         cargo
     }
 
-    /// Factor by which limits are stretched on a slow machine (`VF_VDPA_SLOW`, at least 1).
+    /// Whether there is time for all that can be tested (`VF_VDPA_LONG`).
+    pub fn is_long() -> bool {
+        env::var("VF_VDPA_LONG").is_ok_and(|text| !matches!(text.as_str(), "" | "0" | "no"))
+    }
+
+    /// Factor by which limits are stretched on a slow machine (`VF_VDPA_SLOW`, at least 1), and for long tests.
     pub fn slowness() -> u32 {
         env::var("VF_VDPA_SLOW")
             .ok()
-            .and_then(|text| text.parse().ok())
+            .and_then(|text| text.parse::<u32>().ok())
             .unwrap_or(1)
             .max(1)
+            .saturating_mul(if Self::is_long() { LONGER } else { 1 })
     }
 }

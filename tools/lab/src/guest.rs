@@ -67,7 +67,7 @@ fn build(cx: &Context, packages: &Packages, dir: &Path) -> Result<()> {
         &log,
         cx.kernel_make(&source)?.arg("vmlinux"),
     )?;
-    // Not compressed: it is unpacked by a machine that is emulated twice.
+    // Not compressed: it is unpacked by a machine that may be emulated twice.
     let mut strip = Command::new("strip");
     strip
         .arg("-o")

@@ -92,9 +92,10 @@ impl<'a> Runner<'a> {
     /// Variables that everything in the machine sees.
     fn environment(&self) -> String {
         format!(
-            "DRIVER={} VF_VDPA_SLOW={}",
+            "DRIVER={} VF_VDPA_SLOW={} VF_VDPA_LONG={}",
             self.driver,
-            Context::slowness()
+            Context::slowness(),
+            u8::from(Context::is_long())
         )
     }
 
