@@ -143,8 +143,24 @@ case_unreachable_rings() {
 case_random_requests() {
 	vhost_pair 0
 	local seed
-	for seed in 1 2 3 4; do
+	for seed in $(seq "$(long_run 4 40)"); do
 		client fuzz "$NODE_A" --peer "$NODE_B" --seed $seed --count 4000
+	done
+}
+
+# Nonsense in the rings, of queues that are relayed, and of the control queue.
+# drivers: vf_vdpa
+# limit: 400
+case_random_rings() {
+	local first=0 seed
+	# Rings are reset by RING_RESET, or with the function.
+	for first in 0 2; do
+		vhost_pair $first max_vqp 1
+		for seed in $(seq "$(long_run 2 40)"); do
+			client scribble "$NODE_A" --peer "$NODE_B" --seed $((100 * first + seed))
+		done
+		vdpa dev del a
+		vdpa dev del b
 	done
 }
 

@@ -19,6 +19,7 @@ use crate::abuse;
 use crate::fuzz;
 use crate::ktap::Report;
 use crate::port::Setup;
+use crate::scribble;
 
 /// Two devices that are wired to each other.
 #[derive(Args, Clone, Debug)]
@@ -150,6 +151,17 @@ pub enum Command {
         #[arg(long, default_value_t = 5000)]
         count: u32,
     },
+    /// Nonsense in the rings of a live device; the device must work at the end
+    Scribble {
+        #[command(flatten)]
+        proof: Proof,
+        /// Start of the random sequence: the same seed repeats the same run
+        #[arg(long)]
+        seed: u64,
+        /// How often the device is brought up
+        #[arg(long, default_value_t = 30)]
+        rounds: u32,
+    },
     /// Print features, sizes and configuration as JSON
     Info {
         /// A /dev/vhost-vdpa-N
@@ -219,6 +231,11 @@ impl Command {
             Self::Physical { proof } => abuse::physical::run(report, proof),
             Self::Isolation { proof } => abuse::control::isolation(report, proof),
             Self::Fuzz { proof, seed, count } => fuzz::run(report, proof, *seed, *count),
+            Self::Scribble {
+                proof,
+                seed,
+                rounds,
+            } => scribble::run(report, proof, *seed, *rounds),
             Self::Info { device } => info::print(report, device),
             Self::Hold { device, live } => hold::hold(report, device, *live),
             Self::Traffic { wire, seconds } => hold::traffic(report, wire, *seconds),

@@ -17,6 +17,7 @@ mod packed;
 mod port;
 mod queue;
 mod ring;
+mod scribble;
 mod split;
 mod wait;
 

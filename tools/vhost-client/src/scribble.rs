@@ -1,0 +1,311 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Nonsense in the rings of a live device: heads, indices, chains and control commands that no
+//! driver would make. The sequence depends on the seed alone; how far a device gets with each piece
+//! of it does not.
+//!
+//! Buffers of data queues stay in memory that is mapped, and no table is indirect: what a device that
+//! serves such a queue by itself does with others is for its IOMMU, whose messages are nobody's fault.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use fastrand::Rng;
+use nix::sys::eventfd::EfdFlags;
+use vmm_sys_util::eventfd::EventFd;
+
+use crate::abuse::{LEAST, works_again};
+use crate::command::Proof;
+use crate::device::{Device, feature, status};
+use crate::ktap::Report;
+use crate::memory;
+use crate::ring::{self, Areas};
+
+/// Entries of each queue.
+const SIZE: u16 = 64;
+/// Receives, transmits, is served by the kernel.
+const QUEUES: u16 = 3;
+const CONTROL: u16 = 2;
+/// Where buffers may be: beyond the rings, with room for the longest.
+const BUFFERS: u64 = memory::BASE + memory::SIZE / 2;
+const LONGEST: u32 = 0x1_0000;
+/// Pieces of nonsense between two resets.
+const PIECES: u32 = 80;
+/// Time that a device has now and then.
+const PAUSE: Duration = Duration::from_millis(1);
+
+/// Flags of a descriptor (virtio 1.3, 2.7.5).
+const NEXT: u16 = 1;
+const WRITE: u16 = 2;
+
+/// What became of it all.
+#[derive(Default)]
+struct Tally {
+    /// Rounds in which the device was live.
+    live: u32,
+    /// Rounds that began in the middle of the rings.
+    moved: u32,
+    /// Control commands that were answered.
+    answers: u32,
+    /// Rounds in which the device asked for a reset.
+    broken: u32,
+    /// Stops in the middle of it, and how many succeeded.
+    stops: [u32; 2],
+}
+
+struct Scribbler {
+    device: Device,
+    random: Rng,
+    kicks: Vec<EventFd>,
+    areas: Vec<Areas>,
+    /// Index of each available ring.
+    avail: Vec<u16>,
+    /// The chance of nonsense in this round is so many times that of the mildest kind; 0 for a round
+    /// that makes sense.
+    wild: u8,
+    tally: Tally,
+}
+
+impl Scribbler {
+    /// Whether something happens that happens once in `times`, if there is to be any nonsense.
+    fn once_in(&mut self, times: u8) -> bool {
+        self.random.u8(..times) < self.wild
+    }
+
+    /// An index at which rings may begin.
+    fn start(&mut self) -> u16 {
+        match self.random.u8(..4) {
+            0 => 0,
+            1 => 0_u16.wrapping_sub(self.random.u16(..80)),
+            _ => self.random.u16(..),
+        }
+    }
+
+    fn bring_up(&mut self, offered: u64) -> Result<()> {
+        let wanted = feature::CTRL_VQ
+            | feature::CTRL_RX
+            | feature::CTRL_VLAN
+            | feature::CTRL_MAC_ADDR
+            | if self.random.bool() {
+                feature::EVENT_IDX
+            } else {
+                0
+            };
+        self.device.negotiate(LEAST | (wanted & offered))?;
+        self.device.memory.clear()?;
+        self.areas.clear();
+        self.avail.clear();
+        for index in 0..QUEUES {
+            let areas = ring::new(&self.device.memory, SIZE, false, false)?.areas();
+            let start = if index == CONTROL { 0 } else { self.start() };
+            self.device.memory.store16(areas.driver + 2, start)?;
+            self.device.memory.store16(areas.device + 2, start)?;
+            self.device.set_queue(index, SIZE, areas, start.into())?;
+            self.device
+                .set_kick(index, &self.kicks[usize::from(index)])?;
+            self.device.enable(index, true)?;
+            self.areas.push(areas);
+            self.avail.push(start);
+            self.tally.moved += u32::from(start != 0);
+            for slot in 0..SIZE {
+                self.describe(index, slot)?;
+            }
+        }
+        self.device.add_status(status::DRIVER_OK)
+    }
+
+    /// Makes up a descriptor, which is mostly one of a sound chain.
+    fn describe(&mut self, queue: u16, slot: u16) -> Result<()> {
+        let table = self.areas[usize::from(queue)].descriptors;
+        let (mut address, mut length, mut flags, mut next);
+        if queue == CONTROL {
+            // Three in a row: class and command, data, answer.
+            address = BUFFERS + u64::from(slot) * 64;
+            (length, flags) = match slot % 3 {
+                0 => (2, NEXT),
+                1 => (self.random.u32(..12), NEXT),
+                _ => (1, WRITE),
+            };
+            next = slot + 1;
+            let command = [self.random.u8(..7), self.random.u8(..4)];
+            self.device.memory.write(address, &command)?;
+            if self.once_in(8) {
+                address = self.random.u64(..);
+                flags = self.random.u16(..);
+            }
+            if self.once_in(16) {
+                length = self.random.u32(..);
+            }
+        } else {
+            let room = memory::SIZE / 2 - u64::from(LONGEST);
+            address = BUFFERS + self.random.u64(..room);
+            length = self.random.u32(..LONGEST) >> self.random.u8(..16);
+            flags = if queue == 0 { WRITE } else { 0 };
+            next = self.random.u16(..SIZE);
+            if self.once_in(8) {
+                flags ^= WRITE;
+            }
+            if self.once_in(6) {
+                // As likely as not, a loop.
+                flags |= NEXT;
+            }
+        }
+        if self.once_in(32) {
+            next = self.random.u16(..);
+        }
+        let mut bytes = Vec::new();
+        bytes.extend(address.to_le_bytes());
+        bytes.extend(length.to_le_bytes());
+        bytes.extend(flags.to_le_bytes());
+        bytes.extend(next.to_le_bytes());
+        self.device
+            .memory
+            .write(table + 16 * u64::from(slot), &bytes)
+    }
+
+    /// Makes some chains available: in a wild round as a driver does that cannot count.
+    fn publish(&mut self, queue: u16) -> Result<()> {
+        let areas = self.areas[usize::from(queue)];
+        // Chains, and descriptors of each.
+        let (chains, long) = if queue == CONTROL {
+            (SIZE / 3, 3)
+        } else {
+            (SIZE, 1)
+        };
+        let mut index = self.avail[usize::from(queue)];
+        for _ in 0..=self.random.u16(..8) {
+            let out = index.wrapping_sub(self.device.memory.load16(areas.device + 2)?);
+            if out >= chains && !self.once_in(8) {
+                break;
+            }
+            let head = if self.once_in(24) {
+                self.random.u16(..)
+            } else {
+                index % chains * long
+            };
+            let at = areas.driver + 4 + 2 * u64::from(index % SIZE);
+            self.device.memory.store16(at, head)?;
+            index = index.wrapping_add(1);
+        }
+        self.avail[usize::from(queue)] = index;
+        self.device.memory.store16(areas.driver + 2, index)
+    }
+
+    /// One piece of nonsense.
+    fn piece(&mut self) -> Result<()> {
+        let queue = self.random.u16(..QUEUES);
+        let areas = self.areas[usize::from(queue)];
+        match self.random.u8(..20) {
+            0..=7 => self.publish(queue)?,
+            8..=10 => {
+                let slot = self.random.u16(..SIZE);
+                self.describe(queue, slot)?;
+            }
+            11 => {
+                // Flags, or the event index behind the ring.
+                let at = if self.random.bool() {
+                    areas.driver
+                } else {
+                    areas.driver + 4 + 2 * u64::from(SIZE)
+                };
+                self.device.memory.store16(at, self.random.u16(..))?;
+            }
+            12 if self.once_in(4) => {
+                let index = self.random.u16(..);
+                self.avail[usize::from(queue)] = index;
+                self.device.memory.store16(areas.driver + 2, index)?;
+            }
+            // The device's own ring.
+            13 if self.once_in(4) => {
+                self.device
+                    .memory
+                    .store16(areas.device + 2, self.random.u16(..))?;
+            }
+            14 if self.random.u8(..4) == 0 => self.stop(),
+            15 if self.once_in(2) => {
+                let on = self.random.bool();
+                let _ = self.device.enable(queue, on);
+            }
+            16 => std::thread::sleep(PAUSE),
+            _ => {}
+        }
+        self.kicks[usize::from(queue)].write(1)?;
+        Ok(())
+    }
+
+    fn stop(&mut self) {
+        let stopped = self.device.suspend().is_ok();
+        let [tried, done] = &mut self.tally.stops;
+        *tried += 1;
+        *done += u32::from(stopped);
+        for queue in 0..QUEUES {
+            let _ = self.device.base(queue);
+        }
+        let _ = self.device.resume();
+    }
+
+    fn round(&mut self, offered: u64) -> Result<()> {
+        self.wild = self.random.u8(..5).saturating_sub(2);
+        self.bring_up(offered)?;
+        self.tally.live += 1;
+        for _ in 0..PIECES {
+            self.piece()?;
+        }
+        std::thread::sleep(PAUSE);
+        let shown = self.device.status()?;
+        self.tally.broken += u32::from(shown & status::NEEDS_RESET != 0);
+        let answered = self
+            .device
+            .memory
+            .load16(self.areas[usize::from(CONTROL)].device + 2)?;
+        self.tally.answers += u32::from(answered.min(SIZE));
+        Ok(())
+    }
+}
+
+/// Lets a device work on nonsense for some `rounds`, and then needs it to work.
+pub fn run(report: &mut Report, proof: &Proof, seed: u64, rounds: u32) -> Result<()> {
+    let mut device = Device::open(&proof.device)?;
+    device.claim()?;
+    let offered = device.features()?;
+    let flags = EfdFlags::EFD_NONBLOCK.bits();
+    let mut scribbler = Scribbler {
+        device,
+        random: Rng::with_seed(seed),
+        kicks: (0..QUEUES)
+            .map(|_| EventFd::new(flags))
+            .collect::<Result<_, _>>()?,
+        areas: Vec::new(),
+        avail: Vec::new(),
+        wild: 0,
+        tally: Tally::default(),
+    };
+    for number in 0..rounds {
+        let done = scribbler.round(offered);
+        if report
+            .step(format!("seed {seed}: round {number}"), done)
+            .is_none()
+        {
+            break;
+        }
+    }
+    let Tally {
+        live,
+        moved,
+        answers,
+        broken,
+        stops: [tried, stopped],
+    } = scribbler.tally;
+    report.note(format!(
+        "{live} rounds live, {moved} queues begun in the middle, {answers} control commands answered, \
+         {broken} rounds ended in NEEDS_RESET, {stopped} of {tried} stops succeeded"
+    ));
+    report.check(
+        moved > 0 && answers > 0 && broken > 0 && broken < live,
+        format!("seed {seed}: some of it is understood, and some is not"),
+        format!("{moved} moved, {answers} answers, {broken} of {live} broken"),
+    );
+    let worked = works_again(scribbler.device, proof);
+    report.step(format!("seed {seed}: the device works afterwards"), worked);
+    Ok(())
+}
