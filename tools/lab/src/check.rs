@@ -19,7 +19,7 @@ use crate::{module, source};
 type Check = fn(&Context) -> Result<Vec<String>>;
 
 /// Each check returns what is wrong, one item a line.
-const CHECKS: [(&str, Check); 10] = [
+const CHECKS: [(&str, Check); 11] = [
     ("host/virtio", virtio),
     ("host/tools", tools),
     ("host/clippy", tools_clippy),
@@ -30,6 +30,7 @@ const CHECKS: [(&str, Check); 10] = [
     ("build/clippy", clippy),
     ("build/doc", doc),
     ("build/modinfo", modinfo),
+    ("build/make", make),
 ];
 
 /// Names of all checks.
@@ -181,6 +182,10 @@ fn clippy(cx: &Context) -> Result<Vec<String>> {
 
 fn doc(cx: &Context) -> Result<Vec<String>> {
     module::doc(cx, &tree(cx)?).map(|_| Vec::new())
+}
+
+fn make(cx: &Context) -> Result<Vec<String>> {
+    module::check_make(cx, &tree(cx)?)
 }
 
 fn modinfo(cx: &Context) -> Result<Vec<String>> {

@@ -48,12 +48,13 @@ impl Context {
             .name()
     }
 
-    /// `make` in the kernel tree, with the toolchain that the kernel was built with.
-    pub fn kernel_make(&self, tree: &Path) -> Result<Command> {
+    /// `make` in the kernel tree, or where something is built against one, with the toolchain that the
+    /// kernel was built with.
+    pub fn kernel_make(&self, dir: &Path) -> Result<Command> {
         let jobs = std::thread::available_parallelism().map_or(1, usize::from);
         let mut make = Command::new("make");
         make.arg("-C")
-            .arg(tree)
+            .arg(dir)
             .arg(format!("-j{jobs}"))
             .arg(format!("CC={}", self.versions.get("CC")?))
             .arg(format!("HOSTCC={}", self.versions.get("HOSTCC")?))

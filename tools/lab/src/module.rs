@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The project's modules: built out of a copy, so that nothing is left in the checkout.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -89,6 +90,77 @@ pub fn build(cx: &Context, tree: &Path) -> Result<Vec<PathBuf>> {
         .collect();
     anyhow::ensure!(!files.is_empty(), "Kbuild makes no module");
     Ok(files)
+}
+
+/// What a user does who has a kernel tree that knows Rust: `make`, `make install`, `make clean`. Returns
+/// what does not come of it.
+pub fn check_make(cx: &Context, tree: &Path) -> Result<Vec<String>> {
+    let _lock = cx.cache.lock(
+        &format!("kdir-{}", cx.checkout_key()),
+        "it builds the modules of this checkout",
+    )?;
+    let dir = copy_sources(cx, "kdir")?;
+    let root = dir.join("root");
+    let _ = fs::remove_dir_all(&root);
+    fs::copy(cx.top.join("Makefile"), dir.join("Makefile")).context("copying the Makefile")?;
+    let before = files(&dir)?;
+    let make = |goal: &str| -> Result<()> {
+        let mut make = cx.kernel_make(&dir)?;
+        make.arg(format!("KDIR={}", tree.display()))
+            .arg(format!("INSTALL_MOD_PATH={}", root.display()))
+            .arg(goal);
+        let log = cx.cache.log(&format!("make-{goal}-{}", cx.checkout_key()));
+        step::run(&format!("running make {goal}"), &log, &mut make).map(drop)
+    };
+
+    make("all")?;
+    make("install")?;
+    let mut wrong = Vec::new();
+    let installed = files(&root)?;
+    let list = installed
+        .iter()
+        .find(|path| path.ends_with("modules.dep"))
+        .map_or_else(String::new, |path| {
+            fs::read_to_string(path).unwrap_or_default()
+        });
+    for name in ["vf_vdpa.ko", "rust_vdpa_loopback.ko"] {
+        if !installed
+            .iter()
+            .any(|path| path.to_string_lossy().contains(name))
+        {
+            wrong.push(format!("make install does not install {name}"));
+        }
+        if !list.contains(name) {
+            wrong.push(format!("make install does not tell depmod of {name}"));
+        }
+    }
+    make("clean")?;
+    fs::remove_dir_all(&root).context("removing what was installed")?;
+    wrong.extend(
+        files(&dir)?
+            .difference(&before)
+            .map(|path| format!("make clean leaves {}", path.display())),
+    );
+    Ok(wrong)
+}
+
+/// All files below a folder.
+fn files(dir: &Path) -> Result<BTreeSet<PathBuf>> {
+    let mut found = BTreeSet::new();
+    let mut folders = vec![dir.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in
+            fs::read_dir(&folder).with_context(|| format!("reading {}", folder.display()))?
+        {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                folders.push(entry.path());
+            } else {
+                found.insert(entry.path());
+            }
+        }
+    }
+    Ok(found)
 }
 
 /// Runs the kernel's set of clippy lints.
