@@ -24,16 +24,17 @@ case_process_reaches_no_physical_memory() {
 	add_pair
 	modprobe vhost_vdpa
 	to_vhost
-	log_mark
-	client physical "$NODE_A" --peer "$NODE_B" >/tmp/physical.log
-	cat /tmp/physical.log
-	# It has tried, and was stopped there.
-	local areas
-	sed -n 's/^# .*: rings at //p' /tmp/physical.log >/tmp/areas
-	eq "$(wc -l </tmp/areas)" 2 "two processes have tried"
-	while read -ra areas; do
+	local map areas
+	for map in "" --map; do
+		log_mark
+		faults_are_logged
+		client physical "$NODE_A" --peer "$NODE_B" $map >/tmp/physical.log
+		cat /tmp/physical.log
+		# It has tried, and was stopped there.
+		read -ra areas <<<"$(sed -n 's/^# .*: rings at //p' /tmp/physical.log)"
+		eq ${#areas[@]} 3 "a process has tried"
 		faulted "$A" "${areas[@]}"
-	done </tmp/areas
+	done
 }
 
 # Mappings stay over a reset, as consumers that pin gigabytes want it.

@@ -261,6 +261,12 @@ log_since() {
 	dmesg | sed "1,/$LOG_MARK/d"
 }
 
+# Faults from now on are in the log: the kernel counts what it would say of faults, also the
+# lines that it leaves out, and after the tenth is silent until 5 s after the first.
+faults_are_logged() {
+	sleep 6
+}
+
 # faulted BDF [ADDRESS]...: since the mark the IOMMU has stopped the function, in the
 # page of one of the addresses
 faulted() {

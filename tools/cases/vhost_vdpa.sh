@@ -135,6 +135,7 @@ case_closed_and_reset_in_every_state() {
 case_unreachable_rings() {
 	vhost_pair 0
 	log_mark
+	faults_are_logged
 	client unmapped "$NODE_A" --peer "$NODE_B"
 	faulted "$A"
 }

@@ -134,6 +134,9 @@ pub enum Command {
     Physical {
         #[command(flatten)]
         proof: Proof,
+        /// Map other addresses first
+        #[arg(long)]
+        map: bool,
     },
     /// Put the control queue into an address space of its own
     Isolation {
@@ -228,7 +231,7 @@ impl Command {
             } => queues::disable_for_good(report, wire),
             Self::Abuse { proof, only } => abuse::run(report, proof, only.as_deref()),
             Self::Unmapped { proof } => abuse::unmapped::run(report, proof),
-            Self::Physical { proof } => abuse::physical::run(report, proof),
+            Self::Physical { proof, map } => abuse::physical::run(report, proof, *map),
             Self::Isolation { proof } => abuse::control::isolation(report, proof),
             Self::Fuzz { proof, seed, count } => fuzz::run(report, proof, *seed, *count),
             Self::Scribble {

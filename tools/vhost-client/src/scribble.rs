@@ -29,6 +29,9 @@ const CONTROL: u16 = 2;
 /// Where buffers may be: beyond the rings, with room for the longest.
 const BUFFERS: u64 = memory::BASE + memory::SIZE / 2;
 const LONGEST: u32 = 0x1_0000;
+/// The header and a frame without a segment's room (virtio 1.3, 5.1.6): a network device may give
+/// up on less.
+const LEAST_LENGTH: u32 = 12 + 1514;
 /// Pieces of nonsense between two resets.
 const PIECES: u32 = 80;
 /// Time that a device has now and then.
@@ -139,7 +142,11 @@ impl Scribbler {
         } else {
             let room = memory::SIZE / 2 - u64::from(LONGEST);
             address = BUFFERS + self.random.u64(..room);
-            length = self.random.u32(..LONGEST) >> self.random.u8(..16);
+            length =
+                LEAST_LENGTH + (self.random.u32(..LONGEST - LEAST_LENGTH) >> self.random.u8(..16));
+            if self.once_in(8) {
+                length = self.random.u32(..LEAST_LENGTH);
+            }
             flags = if queue == 0 { WRITE } else { 0 };
             next = self.random.u16(..SIZE);
             if self.once_in(8) {
