@@ -2,16 +2,16 @@
 
 //! The doorbells of a function.
 
-use super::{
-    registers::Registers,
-    virtio_pci::Doorbell, //
-};
+use super::registers::Registers;
 use kernel::{
     device::Bound,
     pci,
     prelude::*, //
 };
-use virtio::capability::Window;
+use virtio::{
+    capability::Window,
+    notify::Doorbell, //
+};
 
 /// The doorbells of a function. They can be rung in any context, also when the function is not bound
 /// any more: nothing happens then.

@@ -26,7 +26,10 @@ use kernel::{
 use virtio::{
     capability::Layout,
     features::Features,
-    notify,
+    notify::{
+        self,
+        Doorbell, //
+    },
     queue::{
         Addresses,
         Size, //
@@ -112,15 +115,6 @@ impl<'bound> Claim<'bound> {
         }
         Ok(Self(bars))
     }
-}
-
-/// A doorbell: what has to be written where to notify a device of available buffers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Doorbell {
-    /// The number of the virtqueue in the device, which is the value to write.
-    pub index: u16,
-    /// The offset in the BAR, within the notification window.
-    pub offset: u32,
 }
 
 /// The fixed properties of a virtqueue.

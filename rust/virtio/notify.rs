@@ -6,6 +6,15 @@ use core::fmt;
 
 use crate::capability::Notify;
 
+/// A doorbell: what has to be written where to notify a device of available buffers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Doorbell {
+    /// The number of the virtqueue in the device, which is the value to write.
+    pub index: u16,
+    /// The offset in the BAR, within the notification window.
+    pub offset: u32,
+}
+
 /// Bytes of a doorbell: the queue index, as NOTIFICATION_DATA is never negotiated.
 const DOORBELL_LEN: u64 = 2;
 

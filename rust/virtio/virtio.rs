@@ -32,6 +32,7 @@
 //! | [`request`]    | how does a parent ask its device something?                        | 2.7        |
 //! | [`relay`]      | how is a ring served from an index at which no device starts?      | 2.7        |
 //! | [`boundary`]   | when is a relayed queue given back to its device?                  |            |
+//! | [`gate`]       | where do notifications go while a queue changes hands?             | 2.3        |
 //! | [`standing`]   | where does a ring stand, whose device has stopped?                 | 2.7        |
 //! | [`memory`]     | how does the ring reach the memory of its driver?                  | 2.7.13     |
 //!
@@ -62,6 +63,7 @@ pub mod config;
 pub mod control;
 pub mod device_id;
 pub mod features;
+pub mod gate;
 pub mod iova;
 pub mod journal;
 pub mod layout;

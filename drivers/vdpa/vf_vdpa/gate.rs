@@ -15,35 +15,31 @@ use kernel::{
 };
 use vdpa::{
     callback::Slot,
-    notifier::Notifier,
-    virtio_pci::Doorbell, //
+    notifier::Notifier, //
+};
+use virtio::{
+    gate::{
+        self,
+        Look,
+        Sides, //
+    },
+    notify::Doorbell, //
 };
 
-/// A doorbell in one word, so that whoever finds the gate open has all of it.
-///
-/// Bit 63 is set while the gate is open; the number of the queue is in bits 32 to 47, the offset in
-/// the BAR in bits 0 to 31.
-const OPEN: u64 = 1 << 63;
+struct Word(Atomic<u64>);
 
-fn pack(doorbell: Doorbell) -> u64 {
-    OPEN | u64::from(doorbell.index) << 32 | u64::from(doorbell.offset)
-}
+impl gate::Word for Word {
+    fn new(value: u64) -> Self {
+        Self(Atomic::new(value))
+    }
 
-fn unpack(word: u64) -> Option<Doorbell> {
-    let [o0, o1, o2, o3, i0, i1, _, _] = word.to_le_bytes();
+    fn load(&self) -> u64 {
+        self.0.load(Acquire)
+    }
 
-    (word & OPEN != 0).then_some(Doorbell {
-        index: u16::from_le_bytes([i0, i1]),
-        offset: u32::from_le_bytes([o0, o1, o2, o3]),
-    })
-}
-
-/// Whether somebody in the kernel has to look at the queue.
-#[derive(Clone, Copy, PartialEq, Eq)]
-#[must_use]
-pub(crate) enum Look {
-    Needed,
-    NotNeeded,
+    fn replace(&self, value: u64) {
+        self.0.xchg(value, Full);
+    }
 }
 
 /// The gate of a virtqueue.
@@ -53,16 +49,19 @@ pub(crate) struct Gate {
     #[pin]
     pub(crate) callback: Slot,
     notifier: Arc<Notifier>,
-    /// The kernel serves the queue: kicks are for it.
-    served: Atomic<bool>,
-    /// Interrupts are for it, too.
-    relayed: Atomic<bool>,
-    /// The doorbell, if kicks are for the device: 0, or what [`pack`] returns.
-    doorbell: Atomic<u64>,
-    /// The queue is not enabled, and the consumer is not told of interrupts.
-    muted: Atomic<bool>,
+    switch: gate::Gate<Word>,
     /// The consumer may have the doorbell, or the interrupt, for itself since the last reset.
     bypassed: Atomic<bool>,
+}
+
+impl Sides for Gate {
+    fn tell_device(&self, doorbell: Doorbell) {
+        self.notifier.ring(doorbell);
+    }
+
+    fn tell_driver(&self) {
+        self.callback.call();
+    }
 }
 
 impl Gate {
@@ -70,77 +69,50 @@ impl Gate {
         pin_init!(Self {
             callback <- Slot::new(),
             notifier,
-            served: Atomic::new(false),
-            relayed: Atomic::new(false),
-            doorbell: Atomic::new(0),
-            muted: Atomic::new(true),
+            switch: gate::Gate::new(),
             bypassed: Atomic::new(false),
         })
     }
 
-    /// Passes a kick on to the device. If the gate is closed, whoever opens it makes up for it. Any
-    /// context.
+    /// Passes a kick on to the device. Any context.
     pub(crate) fn kick(&self) -> Look {
-        if self.served.load(Acquire) {
-            return Look::Needed;
-        }
-        if let Some(doorbell) = unpack(self.doorbell.load(Acquire)) {
-            self.notifier.ring(doorbell);
-        }
-        Look::NotNeeded
+        self.switch.kick(self)
     }
 
     /// Passes an interrupt on to the consumer. Hard interrupt context.
     pub(crate) fn interrupt(&self) -> Look {
-        if self.relayed.load(Acquire) {
-            return Look::Needed;
-        }
-        if !self.muted.load(Acquire) {
-            self.callback.call();
-        }
-        Look::NotNeeded
+        self.switch.interrupt(self)
     }
 
-    /// Lets kicks through to the device, and makes up for those that came before: a kick that found
-    /// the gate closed, or a device that has forgotten it in a reset.
+    /// Lets kicks through to the device, and makes up for those that came before.
     pub(crate) fn open(&self, doorbell: Doorbell) {
-        self.doorbell.xchg(pack(doorbell), Full);
-        self.notifier.ring(doorbell);
+        self.switch.open(doorbell, self);
     }
 
     /// Has kicks, and interrupts if `relayed`, lead to a look by the kernel from now on. One look is
     /// needed for what came before.
     pub(crate) fn serve(&self, relayed: bool) {
-        self.relayed.xchg(relayed, Full);
-        self.served.xchg(true, Full);
+        self.switch.serve(relayed);
     }
 
     /// Lets no kick through any more. One that is under way may still reach the device.
     pub(crate) fn close_kicks(&self) {
-        self.doorbell.xchg(0, Full);
-        self.served.xchg(false, Full);
+        self.switch.close_kicks();
     }
 
     /// Lets no kick through any more, and has no interrupt lead to a look.
     pub(crate) fn close(&self) {
-        self.close_kicks();
-        self.relayed.xchg(false, Full);
+        self.switch.close();
     }
 
-    /// Hands a queue that was relayed to the device, which serves the consumer's rings from now on.
+    /// Hands a queue that was relayed to the device, and tells both sides.
     pub(crate) fn hand_over(&self, doorbell: Doorbell) {
-        self.doorbell.xchg(pack(doorbell), Full);
-        self.served.xchg(false, Full);
-        self.relayed.xchg(false, Full);
-        // A kick or an interrupt that found the relay came before this, and so did what it was
-        // about: the other side is told here.
-        self.notifier.ring(doorbell);
-        self.callback.call();
+        self.switch.hand_over(doorbell, self);
     }
 
     /// Tells the consumer of interrupts, or not.
     pub(crate) fn set_muted(&self, muted: bool) {
-        self.muted.xchg(muted, Full);
+        self.switch.set_muted(muted);
     }
 
     /// Notes that the consumer gets the doorbell, or the interrupt, for itself.

@@ -21,14 +21,12 @@ use kernel::{
     time::Instant, //
 };
 use vdpa::{
-    virtio_pci::{
-        Doorbell,
-        QueueLimits, //
-    },
+    virtio_pci::QueueLimits,
     Text, //
 };
 use virtio::{
     features::Features,
+    notify::Doorbell,
     policy,
     queue::{
         Addresses,

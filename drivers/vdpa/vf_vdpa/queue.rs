@@ -5,10 +5,7 @@
 
 use super::{
     alarm::Alarm,
-    gate::{
-        Gate,
-        Look, //
-    },
+    gate::Gate,
     served::{
         Counters,
         Served,
@@ -30,6 +27,7 @@ use vdpa::{
     notifier::Notifier,
     work::Work, //
 };
+use virtio::gate::Look;
 
 /// What is known of a virtqueue without a lock, by the index that the consumer uses.
 pub(crate) struct Queue {

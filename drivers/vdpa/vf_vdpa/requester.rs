@@ -21,10 +21,7 @@ use kernel::{
 use vdpa::{
     notifier::Notifier,
     own_memory::OwnMemory,
-    virtio_pci::{
-        Doorbell,
-        QueueLimits, //
-    }, //
+    virtio_pci::QueueLimits, //
 };
 use virtio::{
     control::{
@@ -37,6 +34,7 @@ use virtio::{
         Cursor,
         Journal, //
     },
+    notify::Doorbell,
     queue::{
         Addresses,
         Size, //
