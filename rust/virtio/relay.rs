@@ -34,6 +34,11 @@ const RING: u64 = 4;
 const AVAIL_LEN: u64 = 2;
 /// Bytes of an element of the used ring.
 const USED_LEN: u64 = 8;
+/// The most elements that are copied at once: each access to the guest's memory is a lookup.
+const RUN: u16 = 32;
+/// The same, as the length of an array.
+#[expect(clippy::as_conversions, reason = "`usize::from` is not const")]
+const RUN_LEN: usize = RUN as usize;
 
 /// Why a relay cannot go on.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -215,6 +220,20 @@ impl<B: DerefMut<Target = [u64]>> Relay<B> {
         RING.wrapping_add(u64::from(slot).wrapping_mul(len))
     }
 
+    /// The number of elements from `index` on, and before `end`, that follow each other in the rings of
+    /// both sides, or 0 if there are none. At most [`RUN`].
+    fn run(&self, index: u16, end: u16) -> u16 {
+        let size = self.size.get();
+        let mask = size.wrapping_sub(1);
+        // Slots are less than the size.
+        let left = |index: u16| size.wrapping_sub(index & mask);
+
+        end.wrapping_sub(index)
+            .min(left(index))
+            .min(left(self.shadow_index(index)))
+            .min(RUN)
+    }
+
     /// Address of `used_event`, which ends an available ring.
     fn used_event(&self, rings: Rings) -> u64 {
         let elements = u64::from(self.size.get()).wrapping_mul(AVAIL_LEN);
@@ -253,24 +272,32 @@ impl<B: DerefMut<Target = [u64]>> Relay<B> {
             });
         }
         let old = self.next_avail;
-        while self.next_avail != index && !(hold && self.next_avail == 0) {
-            let mut raw = [0; 2];
+        let end = if hold && (old == 0 || index < old) {
+            0
+        } else {
+            index
+        };
+        while self.next_avail != end {
+            let count = self.run(self.next_avail, end);
+            let mut raw = [[0; 2]; RUN_LEN];
+            let heads = raw.get_mut(..usize::from(count)).unwrap_or_default();
             let at = self.element(self.next_avail, AVAIL_LEN);
             guest
-                .read(self.guest.driver.wrapping_add(at), &mut raw)
+                .read(self.guest.driver.wrapping_add(at), heads.as_flattened_mut())
                 .map_err(RelayError::Guest)?;
-            let head = u16::from_le_bytes(raw);
-            if head >= self.size.get() {
-                return Err(RelayError::Head(head));
-            }
-            if !self.outstanding.insert(head) {
-                return Err(RelayError::Twice(head));
+            for head in heads.iter().copied().map(u16::from_le_bytes) {
+                if head >= self.size.get() {
+                    return Err(RelayError::Head(head));
+                }
+                if !self.outstanding.insert(head) {
+                    return Err(RelayError::Twice(head));
+                }
             }
             let at = self.element(self.shadow_index(self.next_avail), AVAIL_LEN);
             shadow
-                .write(self.shadow.driver.wrapping_add(at), &raw)
+                .write(self.shadow.driver.wrapping_add(at), heads.as_flattened())
                 .map_err(RelayError::Shadow)?;
-            self.next_avail = self.next_avail.wrapping_add(1);
+            self.next_avail = self.next_avail.wrapping_add(count);
         }
         let chains = self.next_avail.wrapping_sub(old);
         let held = self.next_avail != index;
@@ -317,23 +344,30 @@ impl<B: DerefMut<Target = [u64]>> Relay<B> {
                 returned: self.shadow_index(old),
             });
         }
-        while self.shadow_index(self.next_used) != index {
-            let mut raw = [0; 8];
+        let end = old.wrapping_add(count);
+        while self.next_used != end {
+            let count = self.run(self.next_used, end);
+            let mut raw = [[0; 8]; RUN_LEN];
+            let chains = raw.get_mut(..usize::from(count)).unwrap_or_default();
             let at = self.element(self.shadow_index(self.next_used), USED_LEN);
             shadow
-                .read(self.shadow.device.wrapping_add(at), &mut raw)
+                .read(
+                    self.shadow.device.wrapping_add(at),
+                    chains.as_flattened_mut(),
+                )
                 .map_err(RelayError::Shadow)?;
-            let [h0, h1, h2, h3, ..] = raw;
-            let id = u32::from_le_bytes([h0, h1, h2, h3]);
-            let known = u16::try_from(id).is_ok_and(|head| self.outstanding.remove(head));
-            if !known {
-                return Err(RelayError::Unknown(id));
+            for &[h0, h1, h2, h3, ..] in &*chains {
+                let id = u32::from_le_bytes([h0, h1, h2, h3]);
+                let known = u16::try_from(id).is_ok_and(|head| self.outstanding.remove(head));
+                if !known {
+                    return Err(RelayError::Unknown(id));
+                }
             }
             let at = self.element(self.next_used, USED_LEN);
             guest
-                .write(self.guest.device.wrapping_add(at), &raw)
+                .write(self.guest.device.wrapping_add(at), chains.as_flattened())
                 .map_err(RelayError::Guest)?;
-            self.next_used = self.next_used.wrapping_add(1);
+            self.next_used = self.next_used.wrapping_add(count);
         }
         if count == 0 {
             return Ok(Moved::default());
