@@ -79,6 +79,17 @@ impl Means for Suspension {
             }
             return FullReset.go_on(function, control, profile);
         }
+        for (vq, queue) in (0..profile.nvqs).zip(&mut control.queues) {
+            if matches!(queue.hardware, HardwareQueue::Frozen { .. }) {
+                queue.hardware = HardwareQueue::Enabled;
+                // As of a queue that the device serves alone, whatever it has done before.
+                queue.index = Some(0);
+                // The first interrupt may come at once.
+                if let Some(receiver) = function.shared.receivers.queue(vq) {
+                    receiver.gate().set_muted(false);
+                }
+            }
+        }
         function.shared.transport.resume().inspect_err(|error| {
             function.complain(fmt!(
                 "does not resume (error {}), its status is {}",
@@ -86,14 +97,6 @@ impl Means for Suspension {
                 Text(function.shared.transport.status())
             ));
         })?;
-        for (vq, queue) in (0..profile.nvqs).zip(&mut control.queues) {
-            if matches!(queue.hardware, HardwareQueue::Frozen { .. }) {
-                queue.hardware = HardwareQueue::Enabled;
-                if let Some(receiver) = function.shared.receivers.queue(vq) {
-                    receiver.gate().set_muted(false);
-                }
-            }
-        }
         function.be_live(control, profile)
     }
 }
@@ -186,6 +189,16 @@ impl Function<'_> {
                 let Some(&mut queue) = control.queue(vq) else {
                     return false;
                 };
+                // The device has the driver's rings.
+                let relayed = self
+                    .shared
+                    .receivers
+                    .queue(vq)
+                    .and_then(|queue| queue.with_server(|_| ()))
+                    .is_some();
+                if relayed {
+                    return false;
+                }
                 match queue.hardware {
                     HardwareQueue::Disabled => !queue.ready,
                     HardwareQueue::Frozen { index }
