@@ -243,7 +243,8 @@ impl<T: Operations> Device<T> {
     /// Called for whatever happens on the vDPA bus.
     ///
     /// A driver that fails on a device may leave it without a reset, and virtio-vdpa then frees
-    /// what its callbacks work on. So whoever has left a device, has left it reset.
+    /// what its callbacks work on. So whoever has left a device, has left it reset, and with the
+    /// mappings that it had at first.
     ///
     /// # Safety
     ///
@@ -274,6 +275,12 @@ impl<T: Operations> Device<T> {
                         let _ = T::reset(cx);
                     }
                     Self::clear_callbacks(vdev, cx);
+                    if T::HAS_RESET_MAP {
+                        for asid in 0..(*vdev).nas {
+                            // There is no such address space, at worst.
+                            let _ = T::reset_map(cx, asid);
+                        }
+                    }
                 })
             };
         }

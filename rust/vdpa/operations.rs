@@ -334,7 +334,8 @@ pub trait Operations: Sized + Send + Sync + 'static {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 
-    /// Returns an address space to its initial mappings.
+    /// Returns an address space to its initial mappings. Called for all of them once a driver of the
+    /// vDPA bus has left the device, which is reset.
     fn reset_map(cx: Context<'_, '_, Self>, asid: u32) -> Result {
         let _ = (cx, asid);
         build_error!(VTABLE_DEFAULT_ERROR)

@@ -110,8 +110,10 @@ case_mac_is_written() {
 	run_ok vdpa_add "$A" a
 	run_ok vdpa_add "$B" b mac "$MAC"
 	to_vhost
-	local given
+	local given bytes
 	given=$(config a mac)
+	# As JSON: the first six bytes of the configuration.
+	bytes=$(jq -c 'split(":") | map(explode | map(if . > 57 then . - 87 else . - 48 end) | .[0] * 16 + .[1])' <<<"$given")
 	# Of nobody, of a group, in part, beside it.
 	writes_mac "$NODE_A" 0/00:00:00:00:00:00 0/01:00:00:00:00:05 0/02:00 1/02:00:00:00:00:05 6/02:00:00:00:00:05
 	eq "$(config a mac)" "$given" "what is no address is not taken"
@@ -119,6 +121,15 @@ case_mac_is_written() {
 	writes_mac "$NODE_A" "0/$MAC" "0/$OTHER"
 	eq "$(config a mac)" "\"$OTHER\"" "the last address is shown"
 	closes "$!"
+	# It has mapped no memory, so nobody is told that it has gone, but whoever comes next.
+	eq "$(info "$NODE_A" 'config[:6]')" "$bytes" "who opens the device next is not shown it"
+	eq "$(config a mac)" "$given" "and it is forgotten"
+	writes_mac "$NODE_A" "0/$OTHER"
+	closes "$!"
+	eq "$(config a mac)" "\"$OTHER\"" "an address is shown once more"
+	to_virtio
+	eq "$(config a mac)" "$given" "the kernel's driver is not shown it either"
+	to_vhost
 	run_ok vdpa dev set name a mac "$MAC"
 	for NODE in "$NODE_A" "$NODE_B"; do
 		writes_mac "$NODE" "0/$OTHER"

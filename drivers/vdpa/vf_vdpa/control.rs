@@ -44,7 +44,7 @@ pub(crate) enum Phase {
     Stopped,
     /// Started: `DRIVER_OK` is set.
     Live,
-    /// Started, but no virtqueue is enabled in hardware.
+    /// Started, but the hardware works on no virtqueue.
     Suspended,
     /// Reset without the consumer's doing, or failed to start: waits for the consumer's reset.
     Lost,
@@ -147,8 +147,8 @@ pub(crate) struct Control {
     pub(crate) profile: Option<Profile>,
     /// What the configuration shows instead of the function's values.
     pub(crate) overlay: Overlay,
-    /// The MAC address that a process has written to the configuration. It is the device's until the
-    /// process has gone, or its driver sets another.
+    /// The MAC address that a process has written to the configuration. It is the device's until its
+    /// driver sets another, or there is another consumer.
     pub(crate) written_mac: Option<[u8; 6]>,
     /// The status that the consumer sees.
     pub(crate) status: Status,
@@ -236,12 +236,19 @@ impl Control {
         self.overlay.mac.or(self.written_mac)
     }
 
+    /// Forgets what a process has written to the configuration.
+    pub(crate) fn forget_written(&mut self) {
+        if self.written_mac.take().is_some() {
+            self.generation = self.generation.wrapping_add(1);
+        }
+    }
+
     /// Returns what the configuration shows instead of the function's values.
     pub(crate) fn shown(&self) -> Overlay {
         let mac = match self.phase {
-            Phase::Stopped => self.mac(),
             // It was given to the device, whose driver may have set another since.
-            _ => self.overlay.mac,
+            Phase::Live | Phase::Suspended => self.overlay.mac,
+            _ => self.mac(),
         };
 
         Overlay {

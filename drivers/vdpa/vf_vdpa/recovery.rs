@@ -22,7 +22,8 @@ impl Function<'_> {
     /// Resets the device for the consumer. Idempotent.
     ///
     /// When this returns, the device reaches no memory, no interrupt handler runs, and nothing of
-    /// what the consumer had set is left, even on an error.
+    /// what the consumer had set is left, even on an error; but for a MAC address that it has written,
+    /// which may be for the start that follows.
     ///
     /// # Errors
     ///

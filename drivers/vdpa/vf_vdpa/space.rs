@@ -172,11 +172,16 @@ impl Function<'_> {
     pub(crate) fn reset_map(&self, asid: u32) -> Result {
         self.unmap(asid, iova::Range::ALL)?;
         let mut control = self.shared.control.lock();
-        if control.written_mac.take().is_some() {
-            control.generation = control.generation.wrapping_add(1);
-        }
+        control.forget_written();
         self.unconfine(&control);
         Ok(())
+    }
+
+    /// Returns the addresses that a process may map, which has opened the device just now. What the one
+    /// before it has written is forgotten: `reset_map` is not called for one that has mapped nothing.
+    pub(crate) fn welcome(&self) -> iova::Range {
+        self.shared.control.lock().forget_written();
+        self.iova_range()
     }
 
     /// Returns the address space of the data queues.
