@@ -9,7 +9,7 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use fastrand::Rng;
 use nix::sys::eventfd::EfdFlags;
 use vmm_sys_util::eventfd::EventFd;
@@ -260,12 +260,17 @@ impl Scribbler {
         }
         std::thread::sleep(PAUSE);
         let shown = self.device.status()?;
-        self.tally.broken += u32::from(shown & status::NEEDS_RESET != 0);
-        let answered = self
-            .device
-            .memory
-            .load16(self.areas[usize::from(CONTROL)].device + 2)?;
-        self.tally.answers += u32::from(answered.min(SIZE));
+        let broken = shown & status::NEEDS_RESET != 0;
+        self.tally.broken += u32::from(broken);
+        if self.wild == 0 {
+            ensure!(!broken, "the device gives up on what makes sense");
+            // Nobody but the device has written there.
+            let answered = self
+                .device
+                .memory
+                .load16(self.areas[usize::from(CONTROL)].device + 2)?;
+            self.tally.answers += u32::from(answered);
+        }
         Ok(())
     }
 }
@@ -308,9 +313,9 @@ pub fn run(report: &mut Report, proof: &Proof, seed: u64, rounds: u32) -> Result
          {broken} rounds ended in NEEDS_RESET, {stopped} of {tried} stops succeeded"
     ));
     report.check(
-        moved > 0 && answers > 0 && broken > 0 && broken < live,
+        answers > 0 && broken > 0 && broken < live,
         format!("seed {seed}: some of it is understood, and some is not"),
-        format!("{moved} moved, {answers} answers, {broken} of {live} broken"),
+        format!("{answers} answers, {broken} of {live} broken"),
     );
     let worked = works_again(scribbler.device, proof);
     report.step(format!("seed {seed}: the device works afterwards"), worked);
