@@ -185,6 +185,16 @@ impl Check {
             .iter()
             .filter(|case| case.is_due(&selection, long))
             .collect();
+        let late = cases
+            .iter()
+            .filter(|case| selection.has(&case.id()))
+            .count()
+            - selected.len();
+        if late != 0 {
+            println!(
+                "{late} cases take long and are left to make check-long, or to their full names"
+            );
+        }
         let done = in_machine(cx, self, &selection, &selected, &mut report);
         if let Some(path) = &json {
             report.write_json(path)?;
