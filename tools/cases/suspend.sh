@@ -45,7 +45,7 @@ case_resumes_with_event_index() {
 
 # As many as wrap the indices again and again, in both directions.
 # needs: time
-# limit: 900
+# limit: 7200
 case_restarts_over_a_million() {
 	vhost_pair 0
 	client suspend "$NODE_A" "$NODE_B" --rounds 300 --count 1000000
