@@ -345,6 +345,25 @@ proptest! {
     }
 }
 
+/// More at once than the relay copies at once, from every place in the ring, also over its end and
+/// over the wrap of the index.
+#[test]
+fn a_burst_of_any_length_passes() {
+    for event_idx in [false, true] {
+        for count in [31, 32, 33, 64, 65, 127, 128] {
+            for left in [0, 1, 31, 32, 33, 100] {
+                let mut world = World::new(128, 0_u16.wrapping_sub(left), event_idx, false);
+                for _ in 0..3 {
+                    (0..count).for_each(|_| world.add());
+                    world.settle();
+                }
+                assert_eq!(world.added, 3 * count);
+                assert_eq!(world.reaped, 3 * count);
+            }
+        }
+    }
+}
+
 #[test]
 fn a_device_that_leaves_a_chain_out_is_not_in_order() {
     let mut world = World::new(4, 65_534, false, false);
