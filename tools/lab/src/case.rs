@@ -28,6 +28,8 @@ pub struct Case {
     pub allowed: Vec<String>,
     /// Kernel lines with which the case takes the machine down; empty if it leaves it up.
     pub ends: Vec<String>,
+    /// What the kernel's command line has besides: such a case gets a machine of its own.
+    pub boot: Vec<String>,
 }
 
 impl Case {
@@ -85,6 +87,7 @@ fn parse(group: &str, text: &str) -> Result<Vec<Case>> {
         needs: Vec::new(),
         allowed: Vec::new(),
         ends: Vec::new(),
+        boot: Vec::new(),
     };
     let mut next = blank();
     for line in text.lines() {
@@ -121,6 +124,7 @@ fn attribute(case: &mut Case, comment: &str) -> Result<()> {
         "drivers" => case.drivers = words(),
         "needs" => case.needs = words(),
         "allow" => case.allowed.push(value.trim().to_owned()),
+        "boot" => case.boot = words(),
         "ends" => case.ends.push(value.trim().to_owned()),
         _ => {}
     }
@@ -170,7 +174,7 @@ impl Selection {
 mod tests {
     use super::*;
 
-    const SCRIPT: &str = "# A group.\n. ./lib.sh\n\n# Says why.\n# limit: 120\n# drivers: vf_vdpa\n# needs: guest\n# allow: DMAR: [DMA\n# ends: reboot: now\ncase_one() {\n\tok a\n}\n\n# limit: 7\n\ncase_two() {\n}\nhelper() {\n}\n";
+    const SCRIPT: &str = "# A group.\n. ./lib.sh\n\n# Says why.\n# limit: 120\n# drivers: vf_vdpa\n# needs: guest\n# allow: DMAR: [DMA\n# ends: reboot: now\n# boot: iommu=off quiet\ncase_one() {\n\tok a\n}\n\n# limit: 7\n\ncase_two() {\n}\nhelper() {\n}\n";
 
     #[test]
     fn attributes_belong_to_the_function_below() {
@@ -180,6 +184,8 @@ mod tests {
         assert_eq!(cases[0].limit, Duration::from_secs(120));
         assert_eq!(cases[0].allowed, ["DMAR: [DMA"]);
         assert_eq!(cases[0].ends, ["reboot: now"]);
+        assert_eq!(cases[0].boot, ["iommu=off", "quiet"]);
+        assert!(cases[1].boot.is_empty());
         assert!(cases[0].applies_to("vf_vdpa") && !cases[0].applies_to("vp_vdpa"));
         assert_eq!(cases[1].limit, LIMIT, "a blank line ends the attributes");
         assert!(cases[1].applies_to("vp_vdpa"));

@@ -66,16 +66,18 @@ impl<'a> Runner<'a> {
         }
     }
 
-    /// A machine for a case, booted when there is none.
-    fn vm(&mut self) -> Result<&mut Vm> {
+    /// A machine whose kernel was given `words` besides, booted when there is none.
+    fn vm(&mut self, words: &[String]) -> Result<&mut Vm> {
         if std::mem::take(&mut self.spent) {
             self.vm = None;
         }
         let vm = match self.vm.take() {
-            Some(vm) => vm,
-            None => {
+            Some(vm) if vm.has_words(words) => vm,
+            other => {
+                // Its ports and its memory are free before there is another one.
+                drop(other);
                 self.boots += 1;
-                Vm::boot(&self.machine.parts, self.boots)?
+                Vm::boot(&self.machine.parts, self.boots, words)?
             }
         };
         Ok(self.vm.insert(vm))
@@ -85,7 +87,7 @@ impl<'a> Runner<'a> {
     pub fn shell(&mut self) -> Result<UnixStream> {
         match &self.vm {
             Some(vm) => vm.shell(),
-            None => self.vm()?.shell(),
+            None => self.vm(&[])?.shell(),
         }
     }
 
@@ -107,7 +109,7 @@ impl<'a> Runner<'a> {
             return Ok(());
         }
         // The boot is not the case's own time.
-        self.vm()?;
+        self.vm(&case.boot)?;
         let began = Instant::now();
         let (result, log) = self.attempt(case)?;
         report.add(&case.id(), began.elapsed(), &result, Some(&log));
@@ -127,7 +129,7 @@ impl<'a> Runner<'a> {
             "{environment} bash /lab/cases/lib.sh {} {}",
             case.group, case.name
         );
-        let vm = self.vm()?;
+        let vm = self.vm(&case.boot)?;
         let (mut output, mut why) = (Vec::new(), Vec::new());
         let seen = observe(
             vm,
@@ -226,7 +228,7 @@ impl<'a> Runner<'a> {
     /// Judges the boot itself: `boot/console` fails when the kernel complained before any case.
     pub fn boot(&mut self, report: &mut Report) -> Result<()> {
         let began = Instant::now();
-        let vm = self.vm()?;
+        let vm = self.vm(&[])?;
         let why = complaints(&[("kernel", &vm.console.boot(), &[])]);
         let log = vm.console.path().to_owned();
         let result = if why.is_empty() {
@@ -244,7 +246,7 @@ impl<'a> Runner<'a> {
     pub fn command(&mut self, command: &str) -> Result<bool> {
         let command = format!("export {}; {command}", self.environment());
         let limit = COMMAND * Context::slowness();
-        let vm = self.vm()?;
+        let vm = self.vm(&[])?;
         let seen = observe(
             vm,
             "lab/command",

@@ -74,11 +74,13 @@ pub struct Vm {
     pub console: Console,
     control: Control,
     sockets: PathBuf,
+    /// What it was booted with besides what all have.
+    words: Vec<String>,
 }
 
 impl Vm {
-    /// Boots a machine; `number` tells the boots of one run apart.
-    pub fn boot(parts: &Parts, number: u32) -> Result<Self> {
+    /// Boots a machine whose kernel is given `words` besides; `number` tells the boots of one run apart.
+    pub fn boot(parts: &Parts, number: u32, words: &[String]) -> Result<Self> {
         let console = Console::new(&parts.logs.join(format!("console-{number}.log")));
         let log = parts.logs.join(format!("emulator-{number}.log"));
         let sockets = env::temp_dir().join(format!("vm-{}-{number}", std::process::id()));
@@ -87,7 +89,7 @@ impl Vm {
         let control = UnixListener::bind(sockets.join("control"))?;
         std::fs::File::create(sockets.join(DISK))?.set_len(DISK_LEN)?;
         let queued = multiqueue_works();
-        let mut command = emulator(parts, &sockets, console.path(), queued);
+        let mut command = emulator(parts, &sockets, console.path(), queued, words);
         let output = File::create(&log)?;
         let mut child = command
             .stdin(Stdio::null())
@@ -110,6 +112,7 @@ impl Vm {
                 console,
                 control,
                 sockets,
+                words: words.to_owned(),
             }),
             Err(error) => {
                 let _ = child.kill();
@@ -136,6 +139,11 @@ impl Vm {
     /// Whether a device is missing that was there at boot.
     pub fn is_incomplete(&self) -> bool {
         self.control.unplugged
+    }
+
+    /// Whether its kernel was given `words`, and no others, besides what all are given.
+    pub fn has_words(&self, words: &[String]) -> bool {
+        self.words == words
     }
 
     /// Connects to the machine's shell.
@@ -184,7 +192,13 @@ fn multiqueue_works() -> bool {
     works.is_ok_and(|done| done.status.success())
 }
 
-fn emulator(parts: &Parts, sockets: &Path, console: &Path, queued: bool) -> Command {
+fn emulator(
+    parts: &Parts,
+    sockets: &Path,
+    console: &Path,
+    queued: bool,
+    words: &[String],
+) -> Command {
     let mut command = Command::new("unshare");
     command
         .args(["--net", "sh"])
@@ -229,7 +243,8 @@ fn emulator(parts: &Parts, sockets: &Path, console: &Path, queued: bool) -> Comm
         .arg(&parts.image)
         .arg("-initrd")
         .arg(&parts.initramfs)
-        .args(["-append", CMDLINE]);
+        .arg("-append")
+        .arg(format!("{CMDLINE} {}", words.join(" ")));
     let file = |prefix: &str, path: &Path, suffix: &str| {
         let mut text = OsString::from(prefix);
         // A comma separates properties: it is doubled to mean itself.
