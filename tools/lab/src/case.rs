@@ -225,4 +225,50 @@ mod tests {
         );
         assert!(Selection::new([]).unwrap().has("any/thing"));
     }
+
+    /// What the documents name in code style: cases and files that there are.
+    #[test]
+    fn documents_name_what_exists() {
+        let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let mut ids: Vec<String> = all(&top.join("tools/cases"))
+            .unwrap()
+            .iter()
+            .map(Case::id)
+            .collect();
+        ids.extend(crate::check::names());
+        ids.push("boot/console".to_owned());
+        let pages = fs::read_dir(top.join("Documentation"))
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .chain([top.join("README.md")]);
+        // Other paths are the kernel's.
+        let ours = ["rust/v", "tools/", "drivers/vdpa/vf_vdpa/", "samples/"];
+        let mut seen = 0;
+        for page in pages {
+            let text = fs::read_to_string(&page).unwrap();
+            for name in text
+                .lines()
+                .flat_map(|line| line.split('`').skip(1).step_by(2))
+            {
+                let Some((first, rest)) = name.split_once('/') else {
+                    continue;
+                };
+                let plain = |c: char| c.is_ascii_alphanumeric() || "_-./*".contains(c);
+                if rest.is_empty() || !name.chars().all(plain) {
+                    continue;
+                }
+                if ids.iter().any(|id| id.split('/').next() == Some(first)) {
+                    let pattern = Pattern::new(name).unwrap();
+                    let known = ids.iter().any(|id| pattern.matches(id));
+                    assert!(known, "{}: there is no case {name}", page.display());
+                    seen += 1;
+                } else if ours.iter().any(|start| name.starts_with(start)) {
+                    let known = top.join(name).exists() || name.contains('*');
+                    assert!(known, "{}: there is no {name}", page.display());
+                    seen += 1;
+                }
+            }
+        }
+        assert!(seen > 50, "{seen} names");
+    }
 }
