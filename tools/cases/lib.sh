@@ -168,7 +168,11 @@ load() { # load [MODULE]: inserts one of /lab/modules and what it depends on
 	needs=$(modinfo -F depends "$LAB/modules/$module.ko") || return
 	local need
 	for need in ${needs//,/ }; do
-		modprobe "$need" || return
+		if [ -e "$LAB/modules/$need.ko" ]; then
+			load "$need" || return
+		else
+			modprobe "$need" || return
+		fi
 	done
 	insmod "$LAB/modules/$module.ko"
 }

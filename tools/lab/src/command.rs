@@ -12,7 +12,7 @@ use crate::kernel::{self, Packages};
 use crate::machine::{Machine, Wanted};
 use crate::report::{Origin, Report};
 use crate::run::Runner;
-use crate::{check, compare, module, selftest, shell, step};
+use crate::{check, compare, conformance, module, selftest, shell, step};
 
 /// Builds vf_vdpa against the stock kernel and tests it in a virtual machine.
 #[derive(Parser)]
@@ -38,6 +38,12 @@ pub enum Command {
     RustAnalyzer,
     /// Run the cases with both drivers and write the table of differences
     Compare(Compare),
+    /// Run vdpa-conform on every parent driver and write the table of what each keeps to
+    Conformance {
+        /// File for the table
+        #[arg(long, default_value = "Documentation/conformance.md")]
+        out: PathBuf,
+    },
     /// Test the lab itself: cases that fail, hang and crash on purpose
     Selftest,
     /// Remove everything the lab has cached, except its sysroot
@@ -132,6 +138,7 @@ impl Command {
                 [ours, theirs] => compare::from_results(&cx, &options.out, ours, theirs),
                 _ => compare::run(&cx, &options.out, &options.cases),
             },
+            Self::Conformance { out } => conformance::run(&cx, &out),
             Self::Selftest => selftest::run(&cx),
             Self::CleanCache => cx.cache.clean().map(|()| true),
         }
@@ -222,15 +229,8 @@ fn in_machine(
     if cases.is_empty() && !boot && !options.keep {
         return Ok(());
     }
-    let guest = cases.iter().any(|case| case.needs("guest"));
-    let machine = Machine::prepare(
-        cx,
-        &Wanted {
-            driver: &options.driver,
-            guest,
-            project: true,
-        },
-    )?;
+    let wanted = Wanted::by(&options.driver, cases.iter().copied());
+    let machine = Machine::prepare(cx, &wanted)?;
     report.origin.kernel = Some(machine.release.clone());
     let mut runner = Runner::new(&machine, &options.driver);
     runner.live = options.live;
@@ -253,8 +253,8 @@ impl Shell {
         let machine = Machine::prepare(
             cx,
             &Wanted {
-                driver: &self.driver,
                 guest: self.guest,
+                parents: self.driver != "vf_vdpa",
                 project: true,
             },
         )?;
@@ -271,8 +271,8 @@ fn demo(cx: &Context) -> Result<bool> {
     let machine = Machine::prepare(
         cx,
         &Wanted {
-            driver: "vf_vdpa",
             guest: true,
+            parents: false,
             project: true,
         },
     )?;

@@ -30,18 +30,10 @@ pub fn run(cx: &Context, out: &Path, words: &[String]) -> Result<bool> {
         .into_iter()
         .filter(|case| case.is_due(&selection, Context::is_long()))
         .collect();
-    let guest = cases.iter().any(|case| case.needs("guest"));
     let mut reports = Vec::new();
     for driver in DRIVERS {
         println!("# {driver}");
-        let machine = Machine::prepare(
-            cx,
-            &Wanted {
-                driver,
-                guest,
-                project: true,
-            },
-        )?;
+        let machine = Machine::prepare(cx, &Wanted::by(driver, &cases))?;
         let mut runner = Runner::new(&machine, driver);
         let mut report = Report::new(Origin::new("compare", driver, &words));
         report.origin.kernel = Some(machine.release.clone());

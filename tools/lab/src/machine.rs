@@ -9,22 +9,39 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::{Context as _, Result};
 
 use crate::cache::Lock;
+use crate::case::Case;
 use crate::context::Context;
 use crate::kernel::{self, Packages};
 use crate::vm::Parts;
-use crate::{baseline, guest, initramfs, module, program};
+use crate::{guest, initramfs, module, parents, program};
 
 /// Runs whose logs are kept.
 const KEPT_RUNS: usize = 30;
 
 /// What a run wants in its machine.
-pub struct Wanted<'a> {
-    /// Driver under test: `vf_vdpa` or `vp_vdpa`.
-    pub driver: &'a str,
+pub struct Wanted {
     /// Whether the guest inside the machine is needed.
     pub guest: bool,
+    /// Whether the kernel's C drivers are needed.
+    pub parents: bool,
     /// Whether the project's modules and programs are needed (the lab's own test does without).
     pub project: bool,
+}
+
+impl Wanted {
+    /// What `cases` want, run with `driver`.
+    pub fn by<'a>(driver: &str, cases: impl IntoIterator<Item = &'a Case>) -> Self {
+        let mut wanted = Self {
+            guest: false,
+            parents: driver != "vf_vdpa",
+            project: true,
+        };
+        for case in cases {
+            wanted.guest |= case.needs("guest");
+            wanted.parents |= case.needs("parents");
+        }
+        wanted
+    }
 }
 
 /// A prepared run.
@@ -39,7 +56,7 @@ pub struct Machine {
 
 impl Machine {
     /// Prepares a run; the guest's kernel, the longest step, comes after what may fail sooner.
-    pub fn prepare(cx: &Context, wanted: &Wanted<'_>) -> Result<Self> {
+    pub fn prepare(cx: &Context, wanted: &Wanted) -> Result<Self> {
         let packages = Packages::get(cx)?;
         let initramfs = initramfs::get(cx, &packages)?;
         let made = if wanted.project {
@@ -104,11 +121,11 @@ fn turn(cx: &Context) -> Result<Lock> {
 }
 
 /// Builds what comes from this checkout: pairs of a file and its place in the share.
-fn make(cx: &Context, packages: &Packages, wanted: &Wanted<'_>) -> Result<Vec<(PathBuf, String)>> {
+fn make(cx: &Context, packages: &Packages, wanted: &Wanted) -> Result<Vec<(PathBuf, String)>> {
     let tree = kernel::tree(cx, packages)?;
     let mut modules = module::build(cx, &tree)?;
-    if wanted.driver == "vp_vdpa" {
-        modules.extend(baseline::build(cx, &tree)?);
+    if wanted.parents {
+        modules.extend(parents::build(cx, &tree)?);
     }
     let mut made = Vec::new();
     for (kind, files) in [("modules", modules), ("bin", program::build(cx)?)] {

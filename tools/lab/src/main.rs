@@ -6,12 +6,12 @@
 
 mod agent;
 mod archive;
-mod baseline;
 mod cache;
 mod case;
 mod check;
 mod command;
 mod compare;
+mod conformance;
 mod console;
 mod context;
 mod guest;
@@ -20,6 +20,7 @@ mod kernel;
 mod ktap;
 mod machine;
 mod module;
+mod parents;
 mod program;
 mod qmp;
 mod report;

@@ -10,7 +10,7 @@ use crate::context::Context;
 use crate::step;
 
 /// Members of the workspace `tools` that go into the machine.
-const PROGRAMS: [&str; 1] = ["vhost-client"];
+const PROGRAMS: [&str; 2] = ["vdpa-conform", "vhost-client"];
 
 /// Compiles the programs and returns their files.
 pub fn build(cx: &Context) -> Result<Vec<PathBuf>> {

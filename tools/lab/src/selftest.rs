@@ -37,8 +37,8 @@ pub fn run(cx: &Context) -> Result<bool> {
     let machine = Machine::prepare(
         cx,
         &Wanted {
-            driver: "vf_vdpa",
             guest: false,
+            parents: false,
             project: false,
         },
     )?;

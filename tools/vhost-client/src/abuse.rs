@@ -20,11 +20,11 @@ use anyhow::{Result, ensure};
 use nix::errno::Errno;
 
 use crate::command::Proof;
-use crate::device::{Device, feature, status};
 use crate::exchange::{self, BOTH, LOOP};
 use crate::ktap::Report;
-use crate::port::{Port, Setup};
-use crate::ring;
+use vdpa_user::device::{Device, feature, status};
+use vdpa_user::port::{Port, Setup};
+use vdpa_user::ring;
 
 /// Number of network devices (virtio 1.3, 5).
 const NET: u32 = 1;

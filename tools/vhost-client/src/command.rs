@@ -18,8 +18,8 @@ use self::suspend::Way;
 use crate::abuse;
 use crate::fuzz;
 use crate::ktap::Report;
-use crate::port::Setup;
 use crate::scribble;
+use vdpa_user::port::Setup;
 
 /// Two devices that are wired to each other.
 #[derive(Args, Clone, Debug)]

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::frame::{self, Tag};
-use crate::port::Port;
-use crate::wait::{self, PATIENCE};
+use vdpa_user::frame::{self, Tag};
+use vdpa_user::port::Port;
+use vdpa_user::wait::{self, PATIENCE};
 
 /// Frames of one direction that may be on their way: less than a receive queue holds, so that a
 /// lost frame is a fault and not an overrun.

@@ -13,12 +13,12 @@ use vmm_sys_util::eventfd::EventFd;
 
 use crate::abuse::works_again;
 use crate::command::Proof;
-use crate::device::{Device, feature, status};
-use crate::doorbell::Page;
-use crate::ioctl::{self, Argument};
 use crate::ktap::Report;
-use crate::memory;
-use crate::ring;
+use vdpa_user::device::{Device, feature, status};
+use vdpa_user::doorbell::Page;
+use vdpa_user::ioctl::{self, Argument};
+use vdpa_user::memory;
+use vdpa_user::ring;
 
 /// Device and events, and the source of chance.
 struct Fuzzer {

@@ -5,21 +5,10 @@
 
 mod abuse;
 mod command;
-mod device;
-mod doorbell;
 mod exchange;
-mod frame;
 mod fuzz;
-mod ioctl;
 mod ktap;
-mod memory;
-mod packed;
-mod port;
-mod queue;
-mod ring;
 mod scribble;
-mod split;
-mod wait;
 
 use std::process::ExitCode;
 

@@ -16,10 +16,10 @@ use vmm_sys_util::eventfd::EventFd;
 
 use crate::abuse::{LEAST, works_again};
 use crate::command::Proof;
-use crate::device::{Device, feature, status};
 use crate::ktap::Report;
-use crate::memory;
-use crate::ring::{self, Areas};
+use vdpa_user::device::{Device, feature, status};
+use vdpa_user::memory;
+use vdpa_user::ring::{self, Areas};
 
 /// Entries of each queue.
 const SIZE: u16 = 64;

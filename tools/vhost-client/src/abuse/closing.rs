@@ -7,10 +7,10 @@ use nix::errno::Errno;
 
 use super::{LEAST, claimed, works, works_again};
 use crate::command::Proof;
-use crate::device::{Device, status};
 use crate::ktap::Report;
-use crate::port::{Port, Setup};
-use crate::ring;
+use vdpa_user::device::{Device, status};
+use vdpa_user::port::{Port, Setup};
+use vdpa_user::ring;
 
 /// How far a device is brought up before it is closed or reset.
 const STATES: [&str; 7] = [

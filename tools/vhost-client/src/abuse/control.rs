@@ -6,12 +6,12 @@ use anyhow::{Context, Result, ensure};
 
 use super::{LEAST, NET, claimed, works, works_again};
 use crate::command::Proof;
-use crate::device::{Device, feature, status};
 use crate::ktap::Report;
-use crate::memory;
-use crate::port::{Port, Setup};
-use crate::ring;
-use crate::wait;
+use vdpa_user::device::{Device, feature, status};
+use vdpa_user::memory;
+use vdpa_user::port::{Port, Setup};
+use vdpa_user::ring;
+use vdpa_user::wait;
 
 const NEXT: u16 = 1;
 const WRITE: u16 = 2;
@@ -222,7 +222,7 @@ pub fn isolation(report: &mut Report, proof: &Proof) -> Result<()> {
 
     let mut device = claimed(proof)?;
     let offered = device.features()?;
-    let control = crate::port::control_index(&device, offered)?;
+    let control = vdpa_user::port::control_index(&device, offered)?;
     device.negotiate(offered)?;
     let groups: Vec<_> = (0..=u32::from(control))
         .map(|index| device.group(index))

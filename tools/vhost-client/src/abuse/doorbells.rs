@@ -11,9 +11,9 @@ use nix::sys::mman::{MapFlags, ProtFlags};
 
 use super::{LEAST, claimed, refused};
 use crate::command::Proof;
-use crate::device::Device;
-use crate::doorbell::Page;
 use crate::ktap::Report;
+use vdpa_user::device::Device;
+use vdpa_user::doorbell::Page;
 
 /// All of it.
 pub fn run(report: &mut Report, proof: &Proof) -> Result<()> {

@@ -11,12 +11,12 @@ use vmm_sys_util::eventfd::EventFd;
 
 use super::{LEAST, SHORT, ignored, refused};
 use crate::command::Proof;
-use crate::device::{feature, status};
 use crate::exchange::{self, BOTH, Direction, Goal, LOOP};
-use crate::ioctl::{self, Argument};
 use crate::ktap::Report;
-use crate::memory;
-use crate::port::{Port, Setup};
+use vdpa_user::device::{feature, status};
+use vdpa_user::ioctl::{self, Argument};
+use vdpa_user::memory;
+use vdpa_user::port::{Port, Setup};
 
 /// Abuses a live device, then one with traffic on it.
 pub fn run(report: &mut Report, proof: &Proof) -> Result<()> {

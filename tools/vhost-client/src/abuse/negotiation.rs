@@ -7,9 +7,9 @@ use nix::errno::Errno;
 
 use super::{LEAST, claimed, ignored, refused};
 use crate::command::Proof;
-use crate::device::{Device, feature, status};
-use crate::ioctl::{self, Argument};
 use crate::ktap::Report;
+use vdpa_user::device::{Device, feature, status};
+use vdpa_user::ioctl::{self, Argument};
 
 fn set_features(device: &Device, features: u64) -> Result<(), Errno> {
     ioctl::send(

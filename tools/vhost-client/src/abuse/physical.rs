@@ -11,11 +11,11 @@ use vmm_sys_util::eventfd::EventFd;
 
 use super::{LEAST, claimed, works};
 use crate::command::Proof;
-use crate::device::{Device, status};
-use crate::doorbell::PAGE;
 use crate::ktap::Report;
-use crate::memory;
-use crate::ring::{self, Areas, Buffer};
+use vdpa_user::device::{Device, status};
+use vdpa_user::doorbell::PAGE;
+use vdpa_user::memory;
+use vdpa_user::ring::{self, Areas, Buffer};
 
 /// Descriptors of the queue: with these, each of its areas lies in one page.
 const SIZE: u16 = 64;

@@ -9,11 +9,11 @@ use vmm_sys_util::eventfd::EventFd;
 
 use super::{LEAST, claimed, ignored, refused, works_again};
 use crate::command::Proof;
-use crate::device::{Device, feature, status};
-use crate::ioctl::{self, Argument};
 use crate::ktap::Report;
-use crate::memory;
-use crate::ring;
+use vdpa_user::device::{Device, feature, status};
+use vdpa_user::ioctl::{self, Argument};
+use vdpa_user::memory;
+use vdpa_user::ring;
 
 const UNSUPPORTED: [Errno; 1] = [Errno::EOPNOTSUPP];
 

@@ -7,8 +7,8 @@ use nix::errno::Errno;
 
 use super::{claimed, refused};
 use crate::command::Proof;
-use crate::ioctl::{self, Argument};
 use crate::ktap::Report;
+use vdpa_user::ioctl::{self, Argument};
 
 /// Reads and writes out of range, and reads of every legal range.
 pub fn run(report: &mut Report, proof: &Proof) -> Result<()> {

@@ -7,11 +7,11 @@ use nix::errno::Errno;
 
 use super::{claimed, refused, works_again};
 use crate::command::Proof;
-use crate::device::Device;
-use crate::frame;
 use crate::ktap::Report;
-use crate::memory;
-use crate::port::{Port, Setup};
+use vdpa_user::device::Device;
+use vdpa_user::frame;
+use vdpa_user::memory;
+use vdpa_user::port::{Port, Setup};
 
 const UPDATE: u8 = 2;
 const INVALIDATE: u8 = 3;

@@ -8,10 +8,10 @@ use anyhow::Result;
 
 use super::{LEAST, claimed, works_again};
 use crate::command::Proof;
-use crate::device::status;
 use crate::ktap::Report;
-use crate::memory;
-use crate::ring::Areas;
+use vdpa_user::device::status;
+use vdpa_user::memory;
+use vdpa_user::ring::Areas;
 
 /// Brings the device live with rings outside of its memory, then with memory taken away.
 pub fn run(report: &mut Report, proof: &Proof) -> Result<()> {
@@ -42,7 +42,7 @@ pub fn run(report: &mut Report, proof: &Proof) -> Result<()> {
         );
     }
     for round in 1..=3 {
-        let port = crate::port::Port::start(device, crate::port::Setup::default())?;
+        let port = vdpa_user::port::Port::start(device, vdpa_user::port::Setup::default())?;
         port.device.unmap(memory::BASE, memory::SIZE)?;
         for pair in &port.pairs {
             pair.transmit.ring_doorbell()?;

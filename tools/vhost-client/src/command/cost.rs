@@ -11,7 +11,7 @@ use anyhow::{Context, Result, ensure};
 use super::Wire;
 use crate::exchange::{self, BOTH};
 use crate::ktap::Report;
-use crate::port::{Port, Setup};
+use vdpa_user::port::{Port, Setup};
 
 /// Frames each way before the clock starts: enough for the device to get back rings that begin at
 /// [`NEAR`].

@@ -9,11 +9,11 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 
 use super::Wire;
-use crate::device::{Device, status};
 use crate::exchange::{self, BOTH, Goal};
 use crate::ktap::Report;
-use crate::port::{Port, Setup};
-use crate::wait;
+use vdpa_user::device::{Device, status};
+use vdpa_user::port::{Port, Setup};
+use vdpa_user::wait;
 
 /// Keeps the device open, live if wanted, until this process is killed. While it is live each
 /// configuration interrupt is a line, which says whether a reset is asked for.

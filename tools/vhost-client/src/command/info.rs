@@ -7,9 +7,9 @@ use std::path::Path;
 use anyhow::Result;
 use serde::Serialize;
 
-use crate::device::Device;
-use crate::doorbell::Page;
 use crate::ktap::Report;
+use vdpa_user::device::Device;
+use vdpa_user::doorbell::Page;
 
 #[derive(Serialize)]
 struct Info {

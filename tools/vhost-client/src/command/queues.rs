@@ -9,8 +9,8 @@ use anyhow::{Context, Result};
 use super::Wire;
 use crate::exchange::{self, BOTH, Direction, Goal};
 use crate::ktap::Report;
-use crate::port::{Port, Setup};
-use crate::queue::Queue;
+use vdpa_user::port::{Port, Setup};
+use vdpa_user::queue::Queue;
 
 /// Frames of a short check.
 const SHORT: u32 = 300;

@@ -11,7 +11,7 @@ use clap::ValueEnum;
 use super::Wire;
 use crate::exchange::{self, BOTH, Goal, Tally};
 use crate::ktap::Report;
-use crate::port::{Port, Setup};
+use vdpa_user::port::{Port, Setup};
 
 /// How a device goes on.
 #[derive(Clone, Copy, Debug, ValueEnum)]

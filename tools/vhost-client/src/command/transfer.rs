@@ -7,11 +7,11 @@ use std::path::Path;
 use anyhow::Result;
 
 use super::Wire;
-use crate::device::Device;
-use crate::doorbell::Page;
 use crate::exchange::{self, BOTH, Direction, LOOP};
 use crate::ktap::Report;
-use crate::port::{Port, Setup};
+use vdpa_user::device::Device;
+use vdpa_user::doorbell::Page;
+use vdpa_user::port::{Port, Setup};
 
 /// Both directions between two devices.
 pub fn wire(report: &mut Report, wire: &Wire, count: u32, setup: Setup) -> Result<()> {

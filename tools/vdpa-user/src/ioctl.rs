@@ -17,24 +17,31 @@ use vmm_sys_util::ioctl::{ioctl_with_mut_ref, ioctl_with_val};
 pub use binding::{
     VHOST_GET_FEATURES, VHOST_GET_VRING_BASE, VHOST_SET_BACKEND_FEATURES, VHOST_SET_FEATURES,
     VHOST_SET_LOG_BASE, VHOST_SET_VRING_ADDR, VHOST_SET_VRING_BASE, VHOST_SET_VRING_CALL,
-    VHOST_SET_VRING_ERR, VHOST_SET_VRING_KICK, VHOST_SET_VRING_NUM, VHOST_VDPA_GET_CONFIG,
-    VHOST_VDPA_GET_STATUS, VHOST_VDPA_GET_VRING_GROUP, VHOST_VDPA_SET_CONFIG,
-    VHOST_VDPA_SET_CONFIG_CALL, VHOST_VDPA_SET_GROUP_ASID, VHOST_VDPA_SET_STATUS,
-    VHOST_VDPA_SET_VRING_ENABLE, VHOST_VDPA_SUSPEND,
+    VHOST_SET_VRING_ERR, VHOST_SET_VRING_KICK, VHOST_SET_VRING_NUM, VHOST_VDPA_GET_AS_NUM,
+    VHOST_VDPA_GET_CONFIG, VHOST_VDPA_GET_GROUP_NUM, VHOST_VDPA_GET_STATUS,
+    VHOST_VDPA_GET_VRING_GROUP, VHOST_VDPA_SET_CONFIG, VHOST_VDPA_SET_CONFIG_CALL,
+    VHOST_VDPA_SET_GROUP_ASID, VHOST_VDPA_SET_STATUS, VHOST_VDPA_SET_VRING_ENABLE,
+    VHOST_VDPA_SUSPEND,
 };
 
-use binding::{VHOST, vhost_vring_state};
+pub use missing::*;
 
-// What the crate does not name yet (include/uapi/linux/vhost.h).
-vmm_sys_util::ioctl_io_nr!(VHOST_VDPA_RESUME, VHOST, 0x7e);
-vmm_sys_util::ioctl_iowr_nr!(
-    VHOST_VDPA_GET_VRING_DESC_GROUP,
-    VHOST,
-    0x7f,
-    vhost_vring_state
-);
-vmm_sys_util::ioctl_iowr_nr!(VHOST_VDPA_GET_VRING_SIZE, VHOST, 0x82, vhost_vring_state);
-vmm_sys_util::ioctl_io_nr!(NOT_A_REQUEST, VHOST, 0xee);
+/// What the crate does not name yet (`include/uapi/linux/vhost.h`).
+mod missing {
+    #![allow(missing_docs, reason = "each is a request of the header")]
+
+    use vhost::vhost_kern::vhost_binding::{VHOST, vhost_vring_state};
+
+    vmm_sys_util::ioctl_io_nr!(VHOST_VDPA_RESUME, VHOST, 0x7e);
+    vmm_sys_util::ioctl_iowr_nr!(
+        VHOST_VDPA_GET_VRING_DESC_GROUP,
+        VHOST,
+        0x7f,
+        vhost_vring_state
+    );
+    vmm_sys_util::ioctl_iowr_nr!(VHOST_VDPA_GET_VRING_SIZE, VHOST, 0x82, vhost_vring_state);
+    vmm_sys_util::ioctl_io_nr!(NOT_A_REQUEST, VHOST, 0xee);
+}
 
 /// Bytes of an [`Argument`]; no request used here reads or writes more.
 pub const ARGUMENT: usize = 1 << 16;

@@ -70,6 +70,9 @@ pub mod status {
 /// page of it, nearly all zeroes, and every read goes through the emulator.
 pub const CONFIG: u32 = 96;
 
+/// VHOST_BACKEND_F_IOTLB_MSG_V2.
+const MSG_V2: u64 = 1 << 1;
+
 /// What can be read back of a device: compared to see that a refused request changed nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Snapshot {
@@ -138,28 +141,38 @@ impl Device {
             .context("cannot lift the limit of locked memory: run as root")?;
         self.own()?;
         let offered = self.kern.get_backend_features()?;
-        // Bit 1 is VHOST_BACKEND_F_IOTLB_MSG_V2.
         ensure!(
-            offered & 2 != 0,
+            offered & MSG_V2 != 0,
             "backend features {offered:#x} lack messages of version 2"
         );
-        self.kern.set_backend_features(2)?;
+        self.accept_backend_features(0)?;
         self.map(memory::BASE, memory::SIZE)
     }
 
     /// Lets the device reach a part of the memory.
     pub fn map(&self, iova: u64, size: u64) -> Result<()> {
         let offset = usize::try_from(iova - memory::BASE)?;
-        let start = self.memory.host_address()?.wrapping_add(offset);
+        self.map_at(iova, size, self.memory.host_address()?.wrapping_add(offset))
+    }
+
+    /// Lets the device reach what is at `start` in this process, as `iova`.
+    pub fn map_at(&self, iova: u64, size: u64, start: *const u8) -> Result<()> {
         self.kern
             .dma_map(iova, size, start, false)
             .with_context(|| format!("cannot map {size:#x} bytes at {iova:#x}"))
     }
 
+    /// Accepts backend features, besides messages of version 2 which [`Device::claim`] accepts.
+    pub fn accept_backend_features(&mut self, features: u64) -> Result<()> {
+        self.kern
+            .set_backend_features(features | MSG_V2)
+            .with_context(|| format!("VHOST_SET_BACKEND_FEATURES {features:#x}"))
+    }
+
     /// Lets the queues in address space `asid` reach all of the memory, from `iova` on.
     pub fn map_in(&mut self, asid: u32, iova: u64) -> Result<()> {
-        // VHOST_BACKEND_F_IOTLB_MSG_V2 and VHOST_BACKEND_F_IOTLB_ASID.
-        self.kern.set_backend_features((1 << 1) | (1 << 3))?;
+        // VHOST_BACKEND_F_IOTLB_ASID.
+        self.accept_backend_features(1 << 3)?;
         let start = u64::try_from(self.memory.host_address()?.addr())?;
         let mut bytes = Vec::new();
         bytes.extend(2_u32.to_ne_bytes());

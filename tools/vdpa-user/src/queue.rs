@@ -13,6 +13,7 @@ use crate::ring::{self, Areas, Ring};
 
 /// Bytes of one buffer: header and the longest frame fit.
 pub const BUFFER: u32 = 2048;
+
 /// A virtqueue in use.
 pub struct Queue {
     /// Its number in the device.
@@ -34,6 +35,8 @@ pub struct Queue {
 }
 
 impl Queue {
+    /// Configures queue `index` of a device that has negotiated `features`; its addresses in the device
+    /// are `shift` above those in the memory.
     pub fn new(
         device: &Device,
         index: u16,
@@ -122,6 +125,7 @@ impl Queue {
         self.doorbell.ring(self.index)
     }
 
+    /// The address of a buffer.
     pub fn slot(&self, token: u32) -> Result<u64> {
         usize::try_from(token)
             .ok()

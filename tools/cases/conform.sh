@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+# What any vDPA device has to do, whoever has written its driver: vdpa-conform.
+
+# shellcheck source=tools/cases/vdpa.sh
+. "$LAB/cases/vdpa.sh"
+
+# conforms NAME: the device keeps to every text that says something of it
+conforms() {
+	local status=0
+	bus vhost "$1" || die "giving $1 to vhost_vdpa"
+	wait_for "$SOON" vhost_node "$1" || die "$1 has no node"
+	"$LAB/bin/vdpa-conform" run "$(vhost_node "$1")" --name "$1" --format ktap --limit $((60 * ${VF_VDPA_SLOW:-1})) || status=$?
+	# A failure has been printed; an error has not.
+	[ "$status" -le 1 ] || fail "vdpa-conform ends with $status"
+	[ "$status" -eq 0 ] || FAILURES=$((FAILURES + 1))
+}
+
+# limit: 600
+case_net() {
+	modprobe vhost_vdpa
+	pair 0
+	add_pair
+	conforms a
+}
+
+# Every feature that the function has, packed rings among them.
+# drivers: vf_vdpa
+# limit: 600
+case_net_with_all_features() {
+	modprobe vhost_vdpa
+	pair 2
+	vdpa_add "$A" a device_features "$(hex "$(all_features "$A" "$(vdpa_features "$A")")")" || die "adding a"
+	conforms a
+}
+
+# limit: 600
+case_block() {
+	local function
+	modprobe vhost_vdpa
+	function=$(disk_function)
+	bind_driver "$function" || die "binding $function"
+	vdpa_add "$function" disk || die "adding disk"
+	conforms disk
+}
+
+# drivers: vf_vdpa
+# limit: 600
+case_loopback() {
+	modprobe vhost_vdpa
+	load rust_vdpa_loopback || die "loading rust_vdpa_loopback" "$(dmesg | tail -n 5)"
+	vdpa dev add name l0 mgmtdev vdpa_loopback || die "adding l0"
+	conforms l0
+}
+
+# Every parent driver that there is: ours, and those of the kernel. None of these is to
+# pass or fail here; the log ends with the table of Documentation/conformance.md.
+# drivers: vf_vdpa
+# needs: parents time
+# limit: 3600
+# allow: WARNING
+case_parents() {
+	local device function columns=()
+	modprobe vhost_vdpa
+	pair 0
+	vdpa_add "$A" vf_vdpa || die "adding vf_vdpa"
+	load rust_vdpa_loopback || die "loading rust_vdpa_loopback" "$(dmesg | tail -n 5)"
+	vdpa dev add name loopback mgmtdev vdpa_loopback || die "adding loopback"
+	load vp_vdpa || die "loading vp_vdpa" "$(dmesg | tail -n 5)"
+	unbind_driver "$B"
+	bind_driver "$B" vp-vdpa || die "binding $B to vp_vdpa" "$(dmesg | tail -n 5)"
+	vdpa_add "$B" vp_vdpa || die "adding vp_vdpa"
+	function=$(disk_function)
+	bind_driver "$function" || die "binding $function"
+	vdpa_add "$function" vf_vdpa_blk || die "adding vf_vdpa_blk"
+	for device in net blk; do
+		load "vdpa_sim_$device" || die "loading vdpa_sim_$device" "$(dmesg | tail -n 5)"
+		vdpa dev add name "vdpa_sim_$device" mgmtdev "vdpasim_$device" || die "adding vdpa_sim_$device"
+	done
+	for device in vf_vdpa vf_vdpa_blk loopback vp_vdpa vdpa_sim_net vdpa_sim_blk; do
+		bus vhost $device || die "giving $device to vhost_vdpa"
+		wait_for "$SOON" vhost_node $device || die "$device has no node"
+		"$LAB/bin/vdpa-conform" run "$(vhost_node $device)" --name $device --json /tmp/$device.json \
+			--limit $((60 * ${VF_VDPA_SLOW:-1})) >/tmp/$device.log
+		tail -n 1 /tmp/$device.log | sed "s/^/# $device: /"
+		eq "$(jq 'length > 50' /tmp/$device.json)" true "$device was looked at"
+		columns+=("$device=/tmp/$device.json")
+	done
+	"$LAB/bin/vdpa-conform" table "${columns[@]}" | sed 's/^/# |/'
+}

@@ -1,0 +1,306 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A device at work: a queue of it gets requests that harm nobody, and gives them back.
+
+use std::thread::sleep;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use vdpa_user::device::{Device, feature, status};
+use vdpa_user::frame;
+use vdpa_user::port::Setup;
+use vdpa_user::queue::{BUFFER, Queue};
+use vdpa_user::ring::{Buffer, Used};
+use vdpa_user::wait;
+
+use crate::case::Target;
+
+/// What every device is given, and what most cases ask for.
+pub const LEAST: u64 = feature::VERSION_1 | feature::ACCESS_PLATFORM;
+/// How long a device that is to do nothing is watched.
+pub const WATCHED: Duration = Duration::from_millis(200);
+/// How long one that is to do something may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Offsets in a buffer: of data, and of the status behind it (virtio 1.3, 5.2.6).
+const DATA: u64 = 64;
+const STATUS: u64 = 1024;
+/// Bytes of a sector.
+const SECTOR: u32 = 512;
+
+/// A class of devices, with a request that changes nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// Frames are sent (virtio 1.3, 5.1).
+    Net,
+    /// The first sector is read (virtio 1.3, 5.2).
+    Block,
+    /// Another one, that nobody here can drive.
+    Other(u32),
+}
+
+impl Class {
+    /// The class of a device.
+    pub fn of(device: &Device) -> Result<Self> {
+        Ok(match device.device_id()? {
+            1 => Self::Net,
+            2 => Self::Block,
+            id => Self::Other(id),
+        })
+    }
+
+    /// The queue that gets requests.
+    pub fn worker(self) -> Option<u16> {
+        match self {
+            Self::Net => Some(1),
+            Self::Block => Some(0),
+            Self::Other(_) => None,
+        }
+    }
+
+    /// The number of queues without which the device is none of its class.
+    pub fn least_queues(self) -> u16 {
+        match self {
+            Self::Net => 2,
+            Self::Block | Self::Other(_) => 1,
+        }
+    }
+}
+
+/// A device that runs.
+pub struct Live {
+    /// The device.
+    pub device: Device,
+    /// Its queues: those that the class cannot do without.
+    pub queues: Vec<Queue>,
+    /// Its features.
+    pub features: u64,
+    class: Class,
+    worker: usize,
+}
+
+/// The features that `setup` needs.
+pub fn features(setup: Setup) -> u64 {
+    let mut features = LEAST;
+    if setup.packed {
+        features |= feature::RING_PACKED;
+    }
+    if setup.event_index {
+        features |= feature::EVENT_IDX;
+    }
+    features
+}
+
+impl Live {
+    /// Opens a device and brings it up.
+    pub fn open(target: &Target) -> Result<Self> {
+        Self::start(target.claim()?, Setup::default())
+    }
+
+    /// Brings up a device that is open and owned, from whatever state it is in.
+    pub fn start(device: Device, setup: Setup) -> Result<Self> {
+        let live = Self::prepare(device, setup)?;
+        if !setup.late {
+            live.enable_all(true)?;
+        }
+        live.device.add_status(status::DRIVER_OK)?;
+        if setup.late {
+            live.enable_all(true)?;
+        }
+        Ok(live)
+    }
+
+    /// Negotiates and describes the queues, all but enabling them.
+    pub fn prepare(device: Device, setup: Setup) -> Result<Self> {
+        let class = Class::of(&device)?;
+        let worker = class
+            .worker()
+            .with_context(|| format!("nobody here can drive {class:?}"))?;
+        device.memory.clear()?;
+        let features = features(setup);
+        device.negotiate(features)?;
+        let queues = (0..class.least_queues())
+            .map(|index| Queue::new(&device, index, setup, features, 0))
+            .collect::<Result<Vec<_>>>()?;
+        Ok(Self {
+            device,
+            queues,
+            features,
+            class,
+            worker: usize::from(worker),
+        })
+    }
+
+    /// Enables or disables all queues.
+    pub fn enable_all(&self, on: bool) -> Result<()> {
+        self.queues
+            .iter()
+            .try_for_each(|queue| self.device.enable(queue.index, on))
+    }
+
+    /// The queue that gets requests.
+    pub fn worker(&mut self) -> Result<&mut Queue> {
+        self.queues.get_mut(self.worker).context("no such queue")
+    }
+
+    /// Gives the device buffers for the frames that somebody sends: it may do nothing else before it
+    /// has a place for them.
+    fn feed(&mut self) -> Result<()> {
+        if self.class != Class::Net {
+            return Ok(());
+        }
+        let receive = self.queues.first_mut().context("no such queue")?;
+        while let Some(Used { token, .. }) = receive.ring.take()? {
+            receive.idle.push(token);
+        }
+        while let Some(token) = receive.idle.pop() {
+            let buffer = Buffer {
+                address: receive.slot(token)?,
+                length: BUFFER,
+                writable: true,
+            };
+            receive.ring.add(&[buffer], token)?;
+        }
+        receive.publish()
+    }
+
+    /// Makes `count` requests available, and tells the device.
+    pub fn offer(&mut self, count: u32) -> Result<()> {
+        self.feed()?;
+        for _ in 0..count {
+            self.request()?;
+        }
+        self.worker()?.publish()
+    }
+
+    /// Makes one request available, without telling the device.
+    fn request(&mut self) -> Result<()> {
+        let class = self.class;
+        let memory = self.device.memory.clone();
+        let queue = self.worker()?;
+        let token = queue.idle.pop().context("the queue is full")?;
+        let at = queue.slot(token)?;
+        let piece = |offset, length, writable| Buffer {
+            address: at + offset,
+            length,
+            writable,
+        };
+        match class {
+            Class::Net => {
+                let tag = frame::Tag {
+                    run: 0,
+                    flow: 0,
+                    number: token,
+                };
+                let frame = frame::build(tag, [2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2], 0);
+                memory.write(at, &frame)?;
+                let length = u32::try_from(frame.len())?;
+                ensure!(length <= BUFFER, "a frame of {length} bytes");
+                queue.ring.add(&[piece(0, length, false)], token)
+            }
+            Class::Block => {
+                // VIRTIO_BLK_T_IN of sector 0.
+                memory.write(at, &[0; 16])?;
+                memory.write(at + STATUS, &[0xff])?;
+                let chain = [
+                    piece(0, 16, false),
+                    piece(DATA, SECTOR, true),
+                    piece(STATUS, 1, true),
+                ];
+                queue.ring.add(&chain, token)
+            }
+            Class::Other(id) => bail!("nobody here can drive class {id}"),
+        }
+    }
+
+    /// Takes what the device has given back; gives the number of requests.
+    pub fn reap(&mut self) -> Result<u32> {
+        let class = self.class;
+        let memory = self.device.memory.clone();
+        let queue = self.worker()?;
+        let mut count = 0;
+        while let Some(Used { token, written }) = queue.ring.take()? {
+            let at = queue.slot(token)?;
+            if class == Class::Block {
+                let mut answer = [0xff];
+                memory.read(at + STATUS, &mut answer)?;
+                ensure!(
+                    answer == [0] && written == SECTOR + 1,
+                    "a read was answered with {answer:?} and {written} bytes"
+                );
+            }
+            queue.idle.push(token);
+            count += 1;
+        }
+        Ok(count)
+    }
+
+    /// Has the device do `count` requests. Looks at completions only when they are announced.
+    pub fn work(&mut self, count: u32) -> Result<()> {
+        let mut left = count;
+        while left > 0 {
+            let free = u32::try_from(self.worker()?.idle.len())?;
+            let batch = left.min(8).min(free);
+            ensure!(batch > 0, "requests were not given back");
+            self.offer(batch)?;
+            self.finish(batch)?;
+            left -= batch;
+        }
+        Ok(())
+    }
+
+    /// Waits until `count` requests have been given back, each time for the announcement.
+    pub fn finish(&mut self, count: u32) -> Result<()> {
+        let mut done = self.take_announced()?;
+        while done < count {
+            if !wait::any(&[&self.worker()?.call], PATIENCE)? {
+                let silent = self.reap()?;
+                bail!(
+                    "of {count} requests {done} were given back and announced, {silent} not announced; status {:#x}",
+                    self.device.status()?
+                );
+            }
+            done += self.take_announced()?;
+            self.feed()?;
+        }
+        Ok(())
+    }
+
+    /// Takes what has been announced.
+    fn take_announced(&mut self) -> Result<u32> {
+        if !self.worker()?.interrupted() {
+            return Ok(0);
+        }
+        let mut count = 0;
+        loop {
+            count += self.reap()?;
+            if !self.worker()?.ring.rearm()? {
+                return Ok(count);
+            }
+        }
+    }
+
+    /// Makes a request available and rings; says whether the device has done it a while later.
+    pub fn is_served(&mut self) -> Result<bool> {
+        self.offer(1)?;
+        self.worker()?.ring_doorbell()?;
+        sleep(WATCHED);
+        Ok(self.reap()? > 0)
+    }
+
+    /// Stops the device and hands it back, still open and owned.
+    pub fn stop(self) -> Result<Device> {
+        self.device.reset()?;
+        Ok(self.device)
+    }
+
+    /// Goes on after a reset with each queue where its rings are.
+    pub fn go_on(&mut self) -> Result<()> {
+        self.device.negotiate(self.features)?;
+        for queue in &self.queues {
+            queue.configure(&self.device, queue.ring.base()?)?;
+        }
+        self.enable_all(true)?;
+        self.device.add_status(status::DRIVER_OK)
+    }
+}

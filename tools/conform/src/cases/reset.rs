@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Resets, and closing, which is one.
+
+use std::thread::sleep;
+
+use anyhow::{Context, Result};
+use vdpa_user::device::{Device, status};
+use vdpa_user::port::Setup;
+use vdpa_user::ring;
+
+use crate::bench::{LEAST, Live, WATCHED};
+use crate::case::{Case, Target, Verdict, fail, pass, skip, source, verdict};
+
+pub const CASES: &[Case] = &[
+    Case {
+        id: "reset-1",
+        title: "a device can be reset in every state",
+        demands: "0 in the status resets the device, which then shows 0 and can be brought up again",
+        source: "virtio 1.3, 2.4 and 3.1.1",
+        run: in_every_state,
+    },
+    Case {
+        id: "reset-2",
+        title: "a device can be closed in every state",
+        demands: "whoever opens the device next finds it as if it was new",
+        source: source::UAPI,
+        run: closed_in_every_state,
+    },
+    Case {
+        id: "reset-3",
+        title: "a device that was reset is at rest",
+        demands: "the device neither touches queues nor sends notifications once it was reset",
+        source: "virtio 1.3, 2.4.1",
+        run: at_rest,
+    },
+    Case {
+        id: "reset-4",
+        title: "queues are as new after a reset",
+        demands: "a queue is not enabled and begins at 0 again",
+        source: "virtio 1.3, 2.4.1; linux/vdpa.h",
+        run: queues_are_new,
+    },
+    Case {
+        id: "reset-5",
+        title: "mappings survive a reset",
+        demands: "with VHOST_BACKEND_F_IOTLB_PERSIST what was mapped stays mapped over a reset",
+        source: source::TYPES,
+        run: mappings_survive,
+    },
+    Case {
+        id: "reset-6",
+        title: "twenty times up and down",
+        demands: "a device can be brought up after each reset",
+        source: "virtio 1.3, 2.4",
+        run: cycles,
+    },
+    Case {
+        id: "reset-7",
+        title: "a reset with work to do",
+        demands: "a device that is reset with requests in its queue can be brought up again, and does none of them twice",
+        source: "virtio 1.3, 2.4.1",
+        run: under_work,
+    },
+];
+
+/// How far a device is brought up before it is reset or closed.
+const STATES: [&str; 6] = [
+    "owned",
+    "acknowledged",
+    "negotiated",
+    "described",
+    "live without queues",
+    "live",
+];
+
+fn bring(device: Device, state: &str) -> Result<Device> {
+    match state {
+        "acknowledged" => device.add_status(status::ACKNOWLEDGE | status::DRIVER)?,
+        "negotiated" => device.negotiate(LEAST)?,
+        "described" => {
+            device.negotiate(LEAST)?;
+            device.memory.clear()?;
+            let ring = ring::new(&device.memory, 16, false, false)?;
+            device.set_queue(0, 16, ring.areas(), 0)?;
+            device.enable(0, true)?;
+        }
+        "live without queues" => {
+            device.negotiate(LEAST)?;
+            device.add_status(status::DRIVER_OK)?;
+        }
+        "live" => return Ok(Live::start(device, Setup::default())?.device),
+        _ => {}
+    }
+    Ok(device)
+}
+
+fn in_every_state(target: &Target) -> Result<Verdict> {
+    let mut device = target.claim()?;
+    for state in STATES {
+        device = bring(device, state)?;
+        for _ in 0..2 {
+            device.reset().with_context(|| format!("while {state}"))?;
+        }
+        let mut live = Live::start(device, Setup::default())
+            .with_context(|| format!("after a reset while {state}"))?;
+        live.work(5)
+            .with_context(|| format!("after a reset while {state}"))?;
+        device = live.stop()?;
+    }
+    pass(format!("{STATES:?}"))
+}
+
+fn closed_in_every_state(target: &Target) -> Result<Verdict> {
+    for state in STATES {
+        drop(bring(target.claim()?, state)?);
+        let device = target.claim()?;
+        let shown = device.status()?;
+        if shown != 0 {
+            return fail(format!(
+                "closed while {state}: the next one finds {shown:#x}"
+            ));
+        }
+        Live::start(device, Setup::default())?
+            .work(5)
+            .with_context(|| format!("closed while {state}"))?;
+    }
+    pass(format!("{STATES:?}"))
+}
+
+fn at_rest(target: &Target) -> Result<Verdict> {
+    let mut live = Live::open(target)?;
+    live.work(10)?;
+    live.device.reset()?;
+    live.worker()?.interrupted();
+    let served = live.is_served()?;
+    let announced = live.worker()?.interrupted();
+    verdict(
+        !served && !announced,
+        format!("a request was done: {served}, announced: {announced}"),
+    )
+}
+
+fn queues_are_new(target: &Target) -> Result<Verdict> {
+    let mut live = Live::open(target)?;
+    live.work(10)?;
+    let worker = live.worker()?.index;
+    let device = live.stop()?;
+    device.negotiate(LEAST)?;
+    let base = device.base(worker);
+    // Enabled before the reset, described again, but not enabled.
+    device.memory.clear()?;
+    let late = Setup {
+        late: true,
+        ..Setup::default()
+    };
+    let mut live = Live::prepare(device, late)?;
+    live.device.add_status(status::DRIVER_OK)?;
+    let served = live.is_served()?;
+    match base {
+        Ok(base) => verdict(
+            base == 0 && !served,
+            format!("it begins at {base}, is served without being enabled: {served}"),
+        ),
+        Err(error) => verdict(
+            !served,
+            format!("it does not tell where it begins ({error:#}), is served: {served}"),
+        ),
+    }
+}
+
+/// VHOST_BACKEND_F_IOTLB_PERSIST.
+const IOTLB_PERSIST: u64 = 1 << 8;
+
+fn mappings_survive(target: &Target) -> Result<Verdict> {
+    let mut device = target.claim()?;
+    if device.backend_features()? & IOTLB_PERSIST == 0 {
+        return skip("VHOST_BACKEND_F_IOTLB_PERSIST is not offered");
+    }
+    device.accept_backend_features(IOTLB_PERSIST)?;
+    let mut live = Live::start(device, Setup::default())?;
+    live.work(10)?;
+    let mut live = Live::start(live.stop()?, Setup::default())?;
+    sleep(WATCHED);
+    live.work(10)?;
+    pass("requests are done after a reset without mapping again")
+}
+
+fn cycles(target: &Target) -> Result<Verdict> {
+    let mut device = target.claim()?;
+    for _ in 0..20 {
+        let mut live = Live::start(device, Setup::default())?;
+        live.work(3)?;
+        device = live.stop()?;
+    }
+    pass("20 times, with 3 requests each")
+}
+
+fn under_work(target: &Target) -> Result<Verdict> {
+    let mut device = target.claim()?;
+    for _ in 0..10 {
+        let mut live = Live::start(device, Setup::default())?;
+        live.offer(64)?;
+        device = live.stop()?;
+    }
+    let mut live = Live::start(device, Setup::default())?;
+    live.work(64)?;
+    pass("10 times, with 64 requests each time")
+}
