@@ -236,12 +236,13 @@ case_stops_and_moves() {
 FRAMES=16000
 RINGFUL=$((65536 - 2 * FRAMES + 500))
 
-# sends WHAT: one measurement of the guest, as a line of /tmp/cost
+# sends WHAT: one measurement of the guest
 sends() {
 	local got
 	got=$(guest_run here 300 "send $FRAMES $RIGHT $STATION") || die "the guest sends" "$got"
 	match "$got" "[1-9]* [0-9]*" "$1: $got (frames a second, interrupts)"
-	echo "$1 $got" >>/tmp/cost
+	# shellcheck disable=SC2086
+	measured "$1" $got
 }
 
 # From index 0 on, as a driver that is new to the device has it.
@@ -269,7 +270,7 @@ case_cost() {
 	two_places
 	STATION=$(ip -n right -j link show | jq -r '.[] | select(.ifname != "lo").address')
 	boot
-	for _ in 1 2 3; do
+	for _ in $(seq $ROUNDS); do
 		begins_anew
 		run_ok serves Enabled
 		sends direct
@@ -285,24 +286,9 @@ case_cost() {
 	: >/tmp/here.log
 	run_qemu here "$NODE_A,x-svq=on"
 	guest_wait here "$BOOT" 1 || die "the guest boots on shadow virtqueues" "$(cat /tmp/here.err)"
-	for _ in 1 2 3; do
+	for _ in $(seq $ROUNDS); do
 		begins_anew
 		sends shadow
 	done
-	python3 - "$FRAMES" /tmp/cost <<-'PYTHON'
-		import sys
-		from collections import defaultdict
-		rates, interrupts = defaultdict(list), defaultdict(list)
-		for line in open(sys.argv[2]):
-		    what, rate, count = line.split()
-		    rates[what].append(int(rate))
-		    interrupts[what].append(int(count) / int(sys.argv[1]))
-		def ratio(of, over, under):
-		    pairs = sorted(a / b for a, b in zip(of[over], of[under]) if b)
-		    if not pairs:
-		        return "none"
-		    return f"{pairs[len(pairs) // 2]:.2f} ({pairs[0]:.2f} to {pairs[-1]:.2f})"
-		for pair in [("relayed", "direct"), ("returned", "direct"), ("shadow", "direct"), ("relayed", "shadow")]:
-		    print(f"# {' / '.join(pair)}: frames a second {ratio(rates, *pair)}, interrupts a frame {ratio(interrupts, *pair)}")
-	PYTHON
+	proportions "frames a second" "interrupts a frame" relayed/direct returned/direct shadow/direct relayed/shadow || die "each round has all figures"
 }

@@ -98,6 +98,19 @@ vdpa_features() { # vdpa_features BDF: the features that a device on it can have
 	vdpa dev del probe
 }
 
+# all_features BDF FEATURES: those, and all others that a device on it can have too
+all_features() {
+	local all=$2 bit
+	for bit in {0..63}; do
+		((all >> bit & 1)) && continue
+		if vdpa_add "$1" probe device_features "$(hex $((all | 1 << bit)))" 2>/dev/null; then
+			all=$((all | 1 << bit))
+			vdpa dev del probe
+		fi
+	done
+	echo "$all"
+}
+
 # packed_pair: VFs 2 and 3 with vhost_vdpa and packed rings, which no device has
 # unless it is asked for.
 packed_pair() {
@@ -248,6 +261,43 @@ ends_well() {
 	else
 		fail "$2" "status: $status" "${3:+$(tail -n 5 "$3")}"
 	fi
+}
+
+# ---- measurements --------------------------------------------------------
+
+# Rounds of a measurement.
+ROUNDS=5
+
+# measured WHAT FIGURE...: what one round has given, for the comparison at the end
+measured() {
+	echo "$*" >>/tmp/measured
+}
+
+# proportions NAME... OVER/UNDER...: in what proportion the figures of OVER are to those
+# of UNDER in the same round. The middle one of the rounds, and in brackets the others.
+proportions() {
+	python3 - "$@" <<-'PYTHON'
+		import sys
+		from collections import defaultdict
+		rounds = defaultdict(list)
+		for line in open("/tmp/measured"):
+		    what, *figures = line.split()
+		    rounds[what].append([float(figure) for figure in figures])
+		names = [word for word in sys.argv[1:] if "/" not in word]
+		for pair in (word.split("/") for word in sys.argv[1:] if "/" in word):
+		    over, under = (rounds[what] for what in pair)
+		    if not over or len(over) != len(under):
+		        sys.exit(f"{pair}: {len(over)} and {len(under)} rounds")
+		    told = []
+		    for column, name in enumerate(names):
+		        ratios = sorted(a[column] / b[column] for a, b in zip(over, under) if b[column])
+		        if ratios:
+		            middle = ratios[len(ratios) // 2]
+		            told.append(f"{name} {middle:.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})")
+		        else:
+		            told.append(f"{name}: none to compare with")
+		    print(f"# {pair[0]}, in proportion to {pair[1]}: {', '.join(told)}")
+	PYTHON
 }
 
 # ---- the kernel's log ----------------------------------------------------

@@ -121,3 +121,39 @@ case_ring_sizes() {
 	virtio_pair 0
 	match "$(ethtool -g "$(netdev "$A")")" "*256*" "the rings have the function's size"
 }
+
+# What it costs to offer no more than QEMU can migrate: the same TCP stream with the
+# features that a device has by default and with all that it can have.
+# drivers: vf_vdpa
+# needs: time
+# limit: 900
+case_cost_of_default_features() {
+	local all default what
+	modprobe vhost_vdpa
+	pair 2
+	default=$(vdpa_features "$A")
+	all=$(($(all_features "$A" "$default") & ~RING_PACKED))
+	[ "$all" != "$default" ] || die "the default is less than everything: $(hex "$default")"
+	ok "default $(hex "$default"), everything $(hex "$all")"
+	for _ in $(seq $ROUNDS); do
+		for what in default everything; do
+			case $what in
+			default) add_pair device_features "$(hex "$default")" ;;
+			everything) add_pair device_features "$(hex "$all")" ;;
+			esac
+			to_virtio
+			containers
+			they_ping
+			streams_end right
+			stream
+			measured $what "$(jq '.end.sum_received.bits_per_second' /tmp/iperf3.json)"
+			stream -R
+			measured $what-back "$(jq '.end.sum_received.bits_per_second' /tmp/iperf3.json)"
+			kill "$(tr -d '\0' </tmp/iperf3.pid)"
+			vdpa dev del a
+			vdpa dev del b
+			no_containers
+		done
+	done
+	proportions throughput default/everything default-back/everything-back || die "each round has all figures"
+}
