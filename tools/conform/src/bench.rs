@@ -8,12 +8,13 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use vdpa_user::device::{Device, feature, status};
 use vdpa_user::frame;
+use vdpa_user::memory;
 use vdpa_user::port::Setup;
 use vdpa_user::queue::{BUFFER, Queue};
 use vdpa_user::ring::{Buffer, Used};
 use vdpa_user::wait;
 
-use crate::case::Target;
+use crate::case::{IOTLB_PERSIST, Target};
 
 /// What every device is given, and what most cases ask for.
 pub const LEAST: u64 = feature::VERSION_1 | feature::ACCESS_PLATFORM;
@@ -91,6 +92,17 @@ pub fn features(setup: Setup) -> u64 {
     features
 }
 
+/// Resets the device, negotiates, and lets it reach memory as before.
+fn negotiate(device: &Device, features: u64) -> Result<()> {
+    device.negotiate(features)?;
+    if device.backend_features()? & IOTLB_PERSIST == 0 {
+        // The reset may have taken the mappings away.
+        let _ = device.unmap(memory::BASE, memory::SIZE);
+        device.map(memory::BASE, memory::SIZE)?;
+    }
+    Ok(())
+}
+
 impl Live {
     /// Opens a device and brings it up.
     pub fn open(target: &Target) -> Result<Self> {
@@ -118,7 +130,7 @@ impl Live {
             .with_context(|| format!("nobody here can drive {class:?}"))?;
         device.memory.clear()?;
         let features = features(setup);
-        device.negotiate(features)?;
+        negotiate(&device, features)?;
         let queues = (0..class.least_queues())
             .map(|index| Queue::new(&device, index, setup, features, 0))
             .collect::<Result<Vec<_>>>()?;
@@ -296,7 +308,7 @@ impl Live {
 
     /// Goes on after a reset with each queue where its rings are.
     pub fn go_on(&mut self) -> Result<()> {
-        self.device.negotiate(self.features)?;
+        negotiate(&self.device, self.features)?;
         for queue in &self.queues {
             queue.configure(&self.device, queue.ring.base()?)?;
         }

@@ -8,6 +8,9 @@ use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
 use vdpa_user::device::Device;
 
+/// VHOST_BACKEND_F_IOTLB_PERSIST.
+pub const IOTLB_PERSIST: u64 = 1 << 8;
+
 /// The device that is looked at.
 pub struct Target {
     /// Its `/dev/vhost-vdpa-N`.
@@ -22,10 +25,14 @@ impl Target {
         Device::open(&self.path)
     }
 
-    /// Opens the device, becomes its owner and lets it reach memory.
+    /// Opens the device, becomes its owner and lets it reach memory: over resets, too, if it offers
+    /// that.
     pub fn claim(&self) -> Result<Device> {
         let mut device = self.open()?;
         device.claim()?;
+        if device.backend_features()? & IOTLB_PERSIST != 0 {
+            device.accept_backend_features(IOTLB_PERSIST)?;
+        }
         Ok(device)
     }
 }

@@ -10,7 +10,7 @@ use vdpa_user::port::Setup;
 use vdpa_user::ring;
 
 use crate::bench::{LEAST, Live, WATCHED};
-use crate::case::{Case, Target, Verdict, fail, pass, skip, source, verdict};
+use crate::case::{Case, IOTLB_PERSIST, Target, Verdict, fail, pass, skip, source, verdict};
 
 pub const CASES: &[Case] = &[
     Case {
@@ -169,15 +169,11 @@ fn queues_are_new(target: &Target) -> Result<Verdict> {
     }
 }
 
-/// VHOST_BACKEND_F_IOTLB_PERSIST.
-const IOTLB_PERSIST: u64 = 1 << 8;
-
 fn mappings_survive(target: &Target) -> Result<Verdict> {
-    let mut device = target.claim()?;
+    let device = target.claim()?;
     if device.backend_features()? & IOTLB_PERSIST == 0 {
         return skip("VHOST_BACKEND_F_IOTLB_PERSIST is not offered");
     }
-    device.accept_backend_features(IOTLB_PERSIST)?;
     let mut live = Live::start(device, Setup::default())?;
     live.work(10)?;
     let mut live = Live::start(live.stop()?, Setup::default())?;
