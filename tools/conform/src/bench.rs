@@ -59,6 +59,14 @@ impl Class {
         }
     }
 
+    /// Descriptors of a request.
+    fn descriptors(self) -> usize {
+        match self {
+            Self::Block => 3,
+            Self::Net | Self::Other(_) => 1,
+        }
+    }
+
     /// The number of queues without which the device is none of its class.
     pub fn least_queues(self) -> u16 {
         match self {
@@ -131,9 +139,13 @@ impl Live {
         device.memory.clear()?;
         let features = features(setup);
         negotiate(&device, features)?;
-        let queues = (0..class.least_queues())
+        let mut queues = (0..class.least_queues())
             .map(|index| Queue::new(&device, index, setup, features, 0))
             .collect::<Result<Vec<_>>>()?;
+        if let Some(queue) = queues.get_mut(usize::from(worker)) {
+            // A request takes so many descriptors.
+            queue.idle.truncate(queue.idle.len() / class.descriptors());
+        }
         Ok(Self {
             device,
             queues,

@@ -293,7 +293,12 @@ impl Device {
 
     /// The largest size of one queue, if the device tells.
     pub fn queue_size(&self, index: u32) -> Option<u32> {
-        ioctl::state(self, ioctl::VHOST_VDPA_GET_VRING_SIZE(), index, 0).ok()
+        self.try_queue_size(index).ok()
+    }
+
+    /// The largest size of one queue, or why the device does not tell.
+    pub fn try_queue_size(&self, index: u32) -> Result<u32, Errno> {
+        ioctl::state(self, ioctl::VHOST_VDPA_GET_VRING_SIZE(), index, 0)
     }
 
     /// The I/O virtual addresses the device can be given.

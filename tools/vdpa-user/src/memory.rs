@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The memory a device may reach: one anonymous mapping, handed out piece by piece.
+//! The memory a device may reach: one mapping, handed out piece by piece.
 
 use std::cell::Cell;
+use std::fs::File;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use anyhow::{Context, Result, ensure};
-use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use vm_memory::{Bytes, FileOffset, GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
 
 /// First I/O virtual address. Far from 0, so that a forgotten address faults instead of working,
 /// and below 4 GiB without touching the interrupt window at 0xfee0_0000.
@@ -26,9 +28,18 @@ pub struct Memory {
 
 impl Memory {
     /// Maps zero-filled memory in this process; the device sees it once it is mapped there, too.
+    ///
+    /// It is that of a file, and shared: vhost-vdpa leaves out all other memory, without a word, for
+    /// devices that are software and reach it by the addresses of the process.
     pub fn new() -> Result<Self> {
         let size = usize::try_from(SIZE)?;
-        let map = GuestMemoryMmap::from_ranges(&[(GuestAddress(BASE), size)])
+        let file = File::from(
+            memfd_create("vdpa-user", MFdFlags::MFD_CLOEXEC)
+                .context("cannot make memory for the device")?,
+        );
+        file.set_len(SIZE)?;
+        let range = (GuestAddress(BASE), size, Some(FileOffset::new(file, 0)));
+        let map = GuestMemoryMmap::from_ranges_with_files([range])
             .context("cannot map memory for the device")?;
         Ok(Self {
             map: Arc::new(map),
