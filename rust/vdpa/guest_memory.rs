@@ -4,7 +4,6 @@
 
 use super::{
     bindings,
-    iotlb::Iotlb,
     mappings::Mappings,
     operations::KernelConsumer,
     pages::{
@@ -52,11 +51,10 @@ enum Meaning {
 
 /// An address space of a vDPA device.
 ///
-/// To be fed by [`Operations::set_map`] or [`Operations::dma_map`], [`Operations::get_vq_map`] and
+/// To be fed by [`Operations::dma_map`] and its like, [`Operations::get_vq_map`] and
 /// [`Operations::reset`]. Nothing is mapped before: an unprivileged process that maps nothing
 /// reaches nothing.
 ///
-/// [`Operations::set_map`]: super::Operations::set_map
 /// [`Operations::dma_map`]: super::Operations::dma_map
 /// [`Operations::get_vq_map`]: super::Operations::get_vq_map
 /// [`Operations::reset`]: super::Operations::reset
@@ -104,23 +102,6 @@ impl GuestMemory {
     /// Calls `f` with each mapping, in ascending order, until it fails.
     pub fn for_each(&self, f: impl FnMut(Arc<Held>) -> Result) -> Result {
         self.mappings.for_each(f)
-    }
-
-    /// Replaces all mappings. No memory of the old ones is used when this returns.
-    ///
-    /// # Errors
-    ///
-    /// As [`map`](Self::map): nothing is mapped then.
-    pub fn set_map(&self, iotlb: &Iotlb) -> Result {
-        self.clear();
-        let result = iotlb
-            .iter()
-            .try_for_each(|pinned| self.map(pinned).map(|_| ()));
-
-        if result.is_err() {
-            self.clear();
-        }
-        result
     }
 
     /// Removes all mappings.

@@ -18,7 +18,7 @@ use kernel::{
 };
 use vdpa::{
     callback::Slot,
-    iotlb::Iotlb,
+    pages::Pinned,
     stats::Stats,
     work::Work,
     Context,
@@ -34,6 +34,7 @@ use virtio::{
         self,
         Features, //
     },
+    iova,
     net,
     policy,
     queue::{
@@ -295,8 +296,14 @@ impl Operations for LoopbackDevice {
         // Nothing in the configuration of a network device can be written.
     }
 
-    fn set_map(cx: Cx<'_, '_>, _asid: u32, iotlb: &Iotlb) -> Result {
-        cx.data().port().memory.set_map(iotlb)
+    // Not `set_map`: without batches, vhost calls that with all mappings for each new one.
+    fn dma_map(cx: Cx<'_, '_>, _asid: u32, memory: Pinned<'_>) -> Result {
+        cx.data().port().memory.map(memory).map(|_| ())
+    }
+
+    fn dma_unmap(cx: Cx<'_, '_>, _asid: u32, range: iova::Range) -> Result {
+        cx.data().port().memory.unmap(range);
+        Ok(())
     }
 
     fn reset_map(cx: Cx<'_, '_>, _asid: u32) -> Result {
