@@ -69,6 +69,15 @@ to_virtio() {
 	wait_for "$SOON" netdev "$B" || die "no network interface appears below $B"
 }
 
+# entropy_function: BDF of one that is neither network nor disk, with MSI-X
+entropy_function() {
+	local dev
+	for dev in "$PCI"/*; do
+		[ "$(cat "$dev/vendor"):$(cat "$dev/device")" = 0x1af4:0x1044 ] || continue
+		[ -z "$(lspci -vv -s "${dev##*/}" | sed -n '/MSI-X/p')" ] || echo "${dev##*/}"
+	done
+}
+
 # hex NUMBER: the only way the vdpa tool reads features
 hex() {
 	printf '0x%x' "$1"

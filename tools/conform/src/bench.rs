@@ -2,6 +2,8 @@
 
 //! A device at work: a queue of it gets requests that harm nobody, and gives them back.
 
+use std::error::Error;
+use std::fmt;
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -21,13 +23,25 @@ pub const LEAST: u64 = feature::VERSION_1 | feature::ACCESS_PLATFORM;
 /// How long a device that is to do nothing is watched.
 pub const WATCHED: Duration = Duration::from_millis(200);
 /// How long one that is to do something may take.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Offsets in a buffer: of data, and of the status behind it (virtio 1.3, 5.2.6).
 const DATA: u64 = 64;
 const STATUS: u64 = 1024;
 /// Bytes of a sector.
 const SECTOR: u32 = 512;
+
+/// Nobody here knows a request that a device of this class would do.
+#[derive(Debug)]
+pub struct Undrivable;
+
+impl fmt::Display for Undrivable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("nobody here can drive a device of this class")
+    }
+}
+
+impl Error for Undrivable {}
 
 /// A class of devices, with a request that changes nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,9 +147,7 @@ impl Live {
     /// Negotiates and describes the queues, all but enabling them.
     pub fn prepare(device: Device, setup: Setup) -> Result<Self> {
         let class = Class::of(&device)?;
-        let worker = class
-            .worker()
-            .with_context(|| format!("nobody here can drive {class:?}"))?;
+        let worker = class.worker().ok_or(Undrivable)?;
         device.memory.clear()?;
         let features = features(setup);
         negotiate(&device, features)?;
@@ -233,7 +245,7 @@ impl Live {
                 ];
                 queue.ring.add(&chain, token)
             }
-            Class::Other(id) => bail!("nobody here can drive class {id}"),
+            Class::Other(_) => bail!(Undrivable),
         }
     }
 

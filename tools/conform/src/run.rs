@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
+use crate::bench::Undrivable;
 use crate::case::{Case, Target, Verdict};
 use crate::report::Record;
 
@@ -23,9 +24,17 @@ pub struct Limits {
 /// of it does.
 const BURIAL: Duration = Duration::from_secs(10);
 
-/// Runs a case in this process. What it could not do is a failure of the device.
+/// Runs a case in this process. What it could not do is a failure of the device, but for what nobody
+/// could.
 pub fn here(case: &Case, target: &Target) -> Verdict {
-    (case.run)(target).unwrap_or_else(|error| Verdict::Fail(format!("{error:#}")))
+    (case.run)(target).unwrap_or_else(|error| {
+        let text = format!("{error:#}");
+        if error.is::<Undrivable>() {
+            Verdict::Skip(text)
+        } else {
+            Verdict::Fail(text)
+        }
+    })
 }
 
 /// Runs cases one after the other, and tells what came of each.

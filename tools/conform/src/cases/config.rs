@@ -66,6 +66,9 @@ fn read(device: &Device, offset: u32, length: u32) -> Result<Vec<u8>, Errno> {
 fn parts(target: &Target) -> Result<Verdict> {
     let device = target.open()?;
     let length = device.config_size()?.min(CONFIG);
+    if length == 0 {
+        return skip("there is no configuration space");
+    }
     let whole = read(&device, 0, length)?;
     for width in [1, 2, 4, 8] {
         let mut joined = Vec::new();
@@ -88,7 +91,7 @@ fn behind_the_end(target: &Target) -> Result<Verdict> {
     let reads = [
         (size, 1),
         (0, size + 1),
-        (size - 1, 2),
+        (size.saturating_sub(1), 2),
         (u32::MAX, 1),
         (1, u32::MAX),
     ];

@@ -81,8 +81,8 @@ fn bring(device: Device, state: &str) -> Result<Device> {
         "described" => {
             device.negotiate(LEAST)?;
             device.memory.clear()?;
-            let ring = ring::new(&device.memory, 16, false, false)?;
-            device.set_queue(0, 16, ring.areas(), 0)?;
+            let ring = ring::new(&device.memory, 4, false, false)?;
+            device.set_queue(0, 4, ring.areas(), 0)?;
             device.enable(0, true)?;
         }
         "live without queues" => {
