@@ -52,7 +52,7 @@ const HEAD: u16 = 0;
 pub enum RequestError<E> {
     /// The memory cannot be reached.
     Memory(E),
-    /// The request is too long, or longer an answer is expected than there is room for.
+    /// The request is too long or empty, or longer an answer is expected than there is room for.
     TooLong,
     /// The last request was not answered yet.
     Busy,
@@ -161,7 +161,7 @@ impl Requests {
     }
 
     /// Gives the device a request, and room for `answer_len` bytes of an answer, which are all ones
-    /// until it writes them. The device then has to be notified.
+    /// until it writes them; none if that is 0. The device then has to be notified.
     pub fn submit<M: Memory>(
         &mut self,
         mem: &M,
@@ -173,7 +173,7 @@ impl Requests {
         }
         let blank = [0xff; MAX_ANSWER];
         let blank = blank.get(..answer_len).ok_or(RequestError::TooLong)?;
-        if request.is_empty() || request.len() > MAX_REQUEST || blank.is_empty() {
+        if request.is_empty() || request.len() > MAX_REQUEST {
             return Err(RequestError::TooLong);
         }
         let Addresses { driver, .. } = self.addresses();
@@ -181,10 +181,14 @@ impl Requests {
 
         mem.write(self.base.wrapping_add(REQUEST), request)
             .map_err(memory)?;
-        mem.write(self.base.wrapping_add(ANSWER), blank)
-            .map_err(memory)?;
-        self.describe(mem, HEAD, REQUEST, request.len(), NEXT)?;
-        self.describe(mem, HEAD.wrapping_add(1), ANSWER, answer_len, WRITE)?;
+        if blank.is_empty() {
+            self.describe(mem, HEAD, REQUEST, request.len(), 0)?;
+        } else {
+            mem.write(self.base.wrapping_add(ANSWER), blank)
+                .map_err(memory)?;
+            self.describe(mem, HEAD, REQUEST, request.len(), NEXT)?;
+            self.describe(mem, HEAD.wrapping_add(1), ANSWER, answer_len, WRITE)?;
+        }
         mem.write_index(driver, NO_INTERRUPT).map_err(memory)?;
         let slot = u64::from(self.next & self.size.get().wrapping_sub(1));
         let element = RING.wrapping_add(slot.wrapping_mul(2));

@@ -33,6 +33,7 @@
 //! | [`relay`]      | how is a ring served from an index at which no device starts?      | 2.7        |
 //! | [`boundary`]   | when is a relayed queue given back to its device?                  |            |
 //! | [`gate`]       | where do notifications go while a queue changes hands?             | 2.3        |
+//! | [`announce`]   | how do switches get to know where a guest is that has moved?       | 5.1.6      |
 //! | [`standing`]   | where does a ring stand, whose device has stopped?                 | 2.7        |
 //! | [`memory`]     | how does the ring reach the memory of its driver?                  | 2.7.13     |
 //!
@@ -56,6 +57,7 @@
     clippy::unwrap_used
 )]
 
+pub mod announce;
 pub mod boundary;
 pub mod capability;
 pub mod chain;

@@ -84,7 +84,7 @@ fn what_does_not_fit_is_refused() {
     assert_eq!(Requests::new(3, Ram::BASE).unwrap().size().get(), 2);
     assert_eq!(Requests::new(1024, Ram::BASE).unwrap().size().get(), 64);
     let (mut requests, ram, _) = new(64);
-    for (len, answer) in [(0, 1), (1, 0), (MAX_REQUEST + 1, 1), (1, MAX_ANSWER + 1)] {
+    for (len, answer) in [(0, 1), (0, 0), (MAX_REQUEST + 1, 1), (1, MAX_ANSWER + 1)] {
         let result = requests.submit(&ram, &vec![1; len], answer);
         assert_eq!(result, Err(RequestError::TooLong), "{len} {answer}");
     }
@@ -92,6 +92,28 @@ fn what_does_not_fit_is_refused() {
     requests
         .submit(&ram, &[1; MAX_REQUEST], MAX_ANSWER)
         .unwrap();
+}
+
+/// As for a queue whose device only reads: it finds nothing to write to, one time after the other.
+#[test]
+fn an_answer_is_not_always_wanted() {
+    let (mut requests, ram, mut device) = new(4);
+    for round in 1..10 {
+        // An answer before it leaves a second descriptor.
+        requests.submit(&ram, &[round; 2], 1).unwrap();
+        serve(&mut device, &ram, &[0]);
+        assert_eq!(requests.poll(&ram, &mut [0]), Ok(true));
+
+        requests.submit(&ram, &[round; 80], 0).unwrap();
+        assert_eq!(requests.poll(&ram, &mut []), Ok(false));
+        let mut chain = device.pop(&ram).unwrap().unwrap();
+        let mut request = [0; 81];
+        assert_eq!(chain.read(&ram, &mut request), Ok(80));
+        assert_eq!(request[..80], [round; 80]);
+        assert_eq!(chain.write(&ram, &[0]), Ok(0), "it has no room");
+        device.push_used(&ram, chain.head(), 0).unwrap();
+        assert_eq!(requests.poll(&ram, &mut []), Ok(true));
+    }
 }
 
 #[test]
