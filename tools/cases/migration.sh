@@ -12,9 +12,9 @@ BOOT=400
 # What the guest has wherever it is.
 MAC=52:54:00:00:00:77
 
-# two_places: vdpa devices a and b on VFs 3 and 2, which are on one bridge with the
-# physical function, the neighbour in the container right. VF 3 has RING_RESET,
-# VF 2 has not.
+# two_places [ATTRIBUTE VALUE]...: vdpa devices a and b on VFs 3 and 2, which are on one
+# bridge with the physical function, the neighbour in the container right. VF 3 has
+# RING_RESET, VF 2 has not.
 two_places() {
 	modprobe vhost_vdpa || die "loading vhost_vdpa"
 	make_vfs 4 || die "making 4 VFs"
@@ -23,7 +23,7 @@ two_places() {
 	wait_for "$SOON" netdev "$(pf)" || skip "the physical function has no wire: taps are not allowed here"
 	bind_driver "$A" || die "binding $A" "$(dmesg | tail -n 5)"
 	bind_driver "$B" || die "binding $B" "$(dmesg | tail -n 5)"
-	add_pair mac "$MAC" max_vqp 2
+	add_pair "$@"
 	to_vhost
 	ns_with right "$(netdev "$(pf)")" "$RIGHT/24" || die "moving the physical function into a container"
 }
@@ -218,7 +218,7 @@ stays() { # the guest, as it is told to half-way
 # needs: guest
 # limit: 1200
 case_stops_and_moves() {
-	two_places
+	two_places mac "$MAC" max_vqp 2
 	boot
 	traffic
 	stops "$(long_run 10 50)"
@@ -228,6 +228,39 @@ case_stops_and_moves() {
 	moves there back "$NODE_A"
 	relayed "$A"
 	traffic_survives
+}
+
+# heard MAC TIMES: so often has the neighbour been told where the station is
+heard() {
+	local told
+	told=$(grep -c "$1 > ff:ff:ff:ff:ff:ff, ethertype Reverse ARP" /tmp/heard.log)
+	eq "$told" "$2" "$1 is announced: $2 times"
+}
+
+# A bridge learns where a guest is that has come from elsewhere, before the guest sends
+# anything; nothing is said of a driver that begins at the beginning of its rings.
+# drivers: vf_vdpa
+# limit: 120
+case_announces() {
+	local here there
+	two_places
+	here=$(config a mac | jq -r .)
+	there=$(config b mac | jq -r .)
+	ip netns exec right tcpdump -i "$(ip -n right -j link show | jq -r '.[] | select(.ifname != "lo").ifname')" \
+		-nne -l rarp >/tmp/heard.log 2>/tmp/tcpdump.err &
+	wait_for "$SOON" grep -q listening /tmp/tcpdump.err || die "tcpdump listens" "$(cat /tmp/tcpdump.err)"
+	client transfer "$NODE_A" "$NODE_B" --count 20
+	heard "$here" 0
+	heard "$there" 0
+	client transfer "$NODE_A" "$NODE_B" --start 700 --count 20
+	heard "$here" 1
+	heard "$there" 1
+	# Whoever has got an address from the administrator is called by it.
+	run_ok vdpa dev set name a mac "$MAC"
+	client transfer "$NODE_A" "$NODE_B" --start 65535 --count 20
+	heard "$MAC" 1
+	heard "$here" 1
+	heard "$there" 2
 }
 
 # ---- what it costs -------------------------------------------------------
@@ -267,7 +300,7 @@ case_cost() {
 	# trips over what the kernel patches in its own code then.
 	GUEST_ACCEL=kvm
 	modprobe -q kvm_amd || modprobe -q kvm_intel || skip "the machine's processor cannot virtualise"
-	two_places
+	two_places mac "$MAC" max_vqp 2
 	STATION=$(ip -n right -j link show | jq -r '.[] | select(.ifname != "lo").address')
 	boot
 	for _ in $(seq $ROUNDS); do

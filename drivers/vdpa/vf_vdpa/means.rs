@@ -146,18 +146,13 @@ impl Means for FullReset {
 
     fn go_on(&self, function: &Function<'_>, control: &mut Control, profile: &Profile) -> Result {
         let shown = control.status;
-        let negotiated = Status::FEATURES_OK.union(Status::DRIVER_OK);
 
         if let Some(vq) = function.control_vq(profile, control.accepted) {
             function.end_control(control, vq);
         }
-        control.status = shown.difference(negotiated);
-        function.shared.transport.set_status(control.status);
-        let result = if function.negotiate(control) {
-            function.start(control, profile)
-        } else {
-            Err(EIO)
-        };
+        let result = function
+            .negotiate_again(control)
+            .and_then(|()| function.start(control, profile));
         // The consumer has not been told of any of this.
         control.status = control.status.union(shown);
         result
@@ -216,6 +211,19 @@ impl Function<'_> {
                     _ => false,
                 }
             })
+    }
+
+    /// Negotiates what the consumer has accepted once more, with a device that was reset since.
+    ///
+    /// # Errors
+    ///
+    /// `EIO`, after a log line, if the device does not agree any more.
+    pub(crate) fn negotiate_again(&self, control: &mut Control) -> Result {
+        let negotiated = Status::FEATURES_OK.union(Status::DRIVER_OK);
+
+        control.status = control.status.difference(negotiated);
+        self.shared.transport.set_status(control.status);
+        self.negotiate(control).then_some(()).ok_or(EIO)
     }
 
     /// Makes a device live again that was not reset, and whose data queues have been enabled.

@@ -95,15 +95,8 @@ impl Function<'_> {
         let wanted = control.status.union(Status::DRIVER_OK);
 
         self.confine(control)?;
-        if let Err(error) = self
-            .shared
-            .transport
-            .set_config_vector(Interrupts::CONFIG_VECTOR)
-        {
-            self.complain(fmt!("the device takes no configuration interrupt"));
-            return Err(error);
-        }
-        self.start_requester(control, profile)?;
+        self.prepare(control, profile)?;
+        self.announce(control, profile)?;
         let served = self.control_vq(profile, control.accepted);
         for vq in 0..profile.nvqs {
             if control.queue(vq).is_some_and(|queue| queue.ready) && served != Some(vq) {
@@ -135,6 +128,19 @@ impl Function<'_> {
             self.open_gate(control, profile, vq);
         }
         Ok(())
+    }
+
+    /// Sets up what is the driver's own in a device whose features were negotiated, and which is confined.
+    ///
+    /// # Errors
+    ///
+    /// Any, after a log line.
+    pub(crate) fn prepare(&self, control: &mut Control, profile: &Profile) -> Result {
+        self.shared
+            .transport
+            .set_config_vector(Interrupts::CONFIG_VECTOR)
+            .inspect_err(|_| self.complain(fmt!("the device takes no configuration interrupt")))?;
+        self.start_requester(control, profile)
     }
 
     /// Enables or disables a virtqueue, at once if the device is live, else when it starts.

@@ -10,6 +10,7 @@
 //! asks for to `control`, which keeps a checked copy and programs the hardware at `DRIVER_OK`.
 
 mod alarm;
+mod announce;
 mod commands;
 mod config;
 mod control;
