@@ -331,7 +331,8 @@ impl Function<'_> {
             .reset()
     }
 
-    /// Lets kicks of an enabled virtqueue through.
+    /// Lets kicks of an enabled virtqueue through, and tells the consumer, if it is a process, to look:
+    /// its ring may have been in use elsewhere, where an interrupt was still on its way.
     pub(crate) fn open_gate(&self, control: &mut Control, profile: &Profile, vq: u16) {
         let limits = self.queue_limits(profile, control.accepted, vq);
         let hardware = control.queue(vq).map(|queue| queue.hardware);
@@ -342,7 +343,10 @@ impl Function<'_> {
                 queue.gate().open(limits.doorbell);
             }
             (Some(HardwareQueue::Relayed), _, Some(queue)) => queue.begin(),
-            _ => {}
+            _ => return,
+        }
+        if let (false, Some(queue)) = (control.kernel_consumer, receiver) {
+            queue.gate().callback.call();
         }
     }
 
