@@ -5,19 +5,24 @@
 //! A [relayed](crate::relay) queue can be handed back to its device at the boundary, once the device
 //! has returned all before it. So the relay holds back what comes behind. But a device may need more
 //! than it has: a packet that is received into several buffers waits for the ones that are held back.
-//! Nobody sees that from outside. So a device that has only few buffers left, and returns none for some
-//! time, is given more: the queue stays relayed until the next boundary.
+//! Nobody sees that from outside. So a device that returns nothing for some time while more is held back
+//! is given more: the queue stays relayed until the next boundary. With few left that time is short.
+//! With plenty it is longer, because a device that is only idle looks the same; but no number of buffers
+//! is enough for every packet, so it ends, too.
 
 use crate::device_id::DeviceId;
 use crate::features::net;
 use crate::features::Features;
 
-/// How many chains are enough for whatever a device has to do with several of them at once: more than
-/// one received packet takes.
+/// How many chains are enough for most that a device has to do with several of them at once. Not for
+/// all: a received packet of 64 KiB takes more if they are smaller than 1 KiB.
 const PLENTY: u16 = 64;
 
-/// Milliseconds without progress after which the boundary is passed.
+/// Milliseconds without progress after which the boundary is passed, with fewer than [`PLENTY`] left.
 const PATIENCE: u64 = 100;
+
+/// The same with [`PLENTY`] left, when the device is more likely to be idle than to wait for more.
+const LONG_PATIENCE: u64 = 2000;
 
 /// What a device may need several chains for.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -114,13 +119,17 @@ impl Boundary {
         let doubtful = sight.there
             && sight.more
             && sight.in_flight != 0
-            && sight.in_flight < PLENTY
             && matches!(self.needs, Needs::Several);
+        let patience = if sight.in_flight < PLENTY {
+            PATIENCE
+        } else {
+            LONG_PATIENCE
+        };
         self.state = match self.state {
             State::Never => State::Never,
             State::Passing if sight.there => State::Passing,
             State::Doubting(since) if doubtful && !sight.progress => {
-                if now.saturating_sub(since) < PATIENCE {
+                if now.saturating_sub(since) < patience {
                     State::Doubting(since)
                 } else {
                     State::Passing

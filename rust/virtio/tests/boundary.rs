@@ -41,14 +41,10 @@ fn a_device_that_may_wait_for_more_gets_it() {
 }
 
 #[test]
-fn progress_and_plenty_keep_it_waiting() {
+fn progress_keeps_it_waiting() {
     for sight in [
         Sight {
             progress: true,
-            ..STUCK
-        },
-        Sight {
-            in_flight: 64,
             ..STUCK
         },
         Sight {
@@ -71,14 +67,58 @@ fn progress_and_plenty_keep_it_waiting() {
             assert!(boundary.holds(), "{sight:?}");
         }
     }
-    // One less is not plenty.
-    let few = Sight {
-        in_flight: 63,
+}
+
+/// A device that has plenty is given more time, but not for ever: a packet may need more than plenty.
+#[test]
+fn plenty_only_takes_longer() {
+    for (in_flight, patience) in [(1, 100), (63, 100), (64, 2000), (65, 2000), (32_768, 2000)] {
+        let sight = Sight { in_flight, ..STUCK };
+        let mut boundary = Boundary::new(Needs::Several);
+        assert!(!boundary.look(sight, 1000));
+        assert!(boundary.holds() && boundary.watches());
+        assert!(!boundary.look(sight, 1000 + patience - 1), "{in_flight}");
+        assert!(boundary.holds() && boundary.watches());
+        assert!(boundary.look(sight, 1000 + patience), "{in_flight}");
+        assert!(!boundary.holds() && !boundary.watches());
+    }
+}
+
+/// With any number of chains that a ring can hold, each look is followed by another until the rest is
+/// passed on.
+#[test]
+fn nothing_is_held_back_for_ever() {
+    for in_flight in 1..=32_768 {
+        let sight = Sight { in_flight, ..STUCK };
+        let mut boundary = Boundary::new(Needs::Several);
+        let passed = (0..).step_by(500).find(|now| {
+            let passed = boundary.look(sight, *now);
+            assert!(passed || boundary.watches(), "{in_flight}");
+            passed || *now > 2000
+        });
+        assert!(passed.is_some_and(|now| now <= 2000), "{in_flight}");
+        assert!(!boundary.holds(), "{in_flight}");
+    }
+}
+
+/// The device that is down from plenty to few is not given the time of plenty.
+#[test]
+fn fewer_left_is_less_patience() {
+    let plenty = Sight {
+        in_flight: 64,
         ..STUCK
     };
     let mut boundary = Boundary::new(Needs::Several);
-    assert!(!boundary.look(few, 0));
-    assert!(boundary.look(few, 100));
+    assert!(!boundary.look(plenty, 0));
+    assert!(!boundary.look(
+        Sight {
+            progress: true,
+            ..STUCK
+        },
+        1500
+    ));
+    assert!(!boundary.look(STUCK, 1599));
+    assert!(boundary.look(STUCK, 1600));
 }
 
 #[test]
@@ -129,16 +169,20 @@ proptest! {
 
     /// Whatever was seen before: a device that is stuck is watched, and gets more in the end.
     #[test]
-    fn nobody_is_stuck_for_long(sights in proptest::collection::vec(any_sight(), 0..50)) {
+    fn nobody_is_stuck_for_long(
+        sights in proptest::collection::vec(any_sight(), 0..50),
+        in_flight in 1..=32_768_u16,
+    ) {
+        let stuck = Sight { in_flight, ..STUCK };
         let mut boundary = Boundary::new(Needs::Several);
         let mut time = 0;
         for sight in sights {
             time += 7;
             boundary.look(sight, time);
         }
-        boundary.look(STUCK, time);
+        boundary.look(stuck, time);
         prop_assert!(boundary.watches() || !boundary.holds());
-        boundary.look(STUCK, time + 100);
+        boundary.look(stuck, time + if in_flight < 64 { 100 } else { 2000 });
         prop_assert!(!boundary.holds());
     }
 }
