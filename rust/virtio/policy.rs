@@ -18,7 +18,7 @@
 //! | 32     | VERSION_1          | yes    | required: vDPA has no legacy interface                       |
 //! | 33     | ACCESS_PLATFORM    | yes    | required: without it the device does DMA past the IOMMU      |
 //! | 34     | RING_PACKED        | yes    | ring format; addresses and size pass through the same operations. Only on request: see [`default`] |
-//! | 35     | IN_ORDER           | yes    | ring format, in memory that driver and device share          |
+//! | 35     | IN_ORDER           | yes    | ring format, in memory that driver and device share. Only on request, too |
 //! | 36     | ORDER_PLATFORM     | yes    | tells the consumer's driver to use barriers that hardware sees |
 //! | 37     | SR_IOV             | no     | speaks about the PCI function, which a consumer does not have |
 //! | 38     | NOTIFICATION_DATA  | no     | a kick through vhost-vdpa is an eventfd and carries no ring position |
@@ -102,21 +102,27 @@ const MIGRATABLE: Features = net::CSUM
 
 /// The features of those `offered` by a function that a new vDPA device of type `id` gets if nobody
 /// asks for others: of a network device, those with which its guest can be migrated; of any other, all
-/// but the packed ring, whose place in the ring nobody can find out.
+/// but the ring formats of which nobody can find out where they stand. So every one is [movable] if its
+/// driver accepts all of them.
+///
+/// [movable]: is_movable
 #[must_use]
 pub const fn default(offered: Features, id: DeviceId) -> Features {
     if id.id() == DeviceId::NET.id() {
         offered.intersection(MIGRATABLE)
     } else {
-        offered.difference(Features::RING_PACKED)
+        offered.difference(SILENT)
     }
 }
+
+/// Ring formats that do not tell where each chain stands.
+const SILENT: Features = Features::RING_PACKED.union(Features::IN_ORDER);
 
 /// Whether a device that works with these features can be stopped and go on elsewhere: its rings tell
 /// where it stands, each chain by itself.
 #[must_use]
 pub const fn is_movable(accepted: Features) -> bool {
-    !accepted.intersects(Features::RING_PACKED.union(Features::IN_ORDER))
+    !accepted.intersects(SILENT)
 }
 
 /// Whether the parent serves the control queue of a vDPA device of type `id` that offers these

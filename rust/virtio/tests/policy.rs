@@ -15,6 +15,11 @@ const PASSED: [u32; 7] = [28, 29, 32, 33, 34, 35, 36];
 
 const BASE: Features = Features::VERSION_1.union(Features::ACCESS_PLATFORM);
 
+/// Each type with a name, what was never assigned, and whatever else there may be.
+fn any_id() -> impl Strategy<Value = DeviceId> {
+    prop_oneof![0..64_u32, any::<u32>()].prop_map(DeviceId::new)
+}
+
 fn any_features() -> impl Strategy<Value = Features> {
     any::<u64>().prop_map(Features::from_bits)
 }
@@ -169,12 +174,25 @@ proptest! {
         prop_assert!(!default.intersects(unknown));
         let known = net::MQ | net::CTRL_VQ | net::MRG_RXBUF | Features::RING_EVENT_IDX | BASE;
         prop_assert_eq!(default & known, offered & known);
-        prop_assert_eq!(
-            policy::provision(offered, None, DeviceId::BLOCK),
-            Ok(offered - Features::RING_PACKED)
-        );
-        // But whoever asks for it gets it.
-        prop_assert_eq!(policy::provision(offered, Some(offered), DeviceId::NET), Ok(offered));
+    }
+
+    /// Of whatever type: what a device gets by itself can be stopped and go on elsewhere, and whoever
+    /// asks for the rest gets it.
+    #[test]
+    fn every_default_is_movable(device in any_features(), id in any_id()) {
+        let device = device | BASE;
+        let offered = policy::offered(device, id);
+        let silent = Features::RING_PACKED | Features::IN_ORDER;
+        prop_assert_eq!(offered & silent, device & silent);
+        prop_assert_eq!(policy::provision(offered, Some(offered), id), Ok(offered));
+        let default = policy::provision(offered, None, id).unwrap();
+        prop_assert_eq!(default, policy::default(offered, id));
+        prop_assert!(policy::is_movable(default));
+        prop_assert!(offered.contains(default));
+        prop_assert_eq!(policy::accept(default, default - (net::RSS | net::MQ), id), Ok(()));
+        if id != DeviceId::NET {
+            prop_assert_eq!(default, offered - silent);
+        }
     }
 
     #[test]
