@@ -36,9 +36,11 @@ const AVAIL_LEN: u64 = 2;
 const USED_LEN: u64 = 8;
 /// The most elements that are copied at once: each access to the guest's memory is a lookup.
 const RUN: u16 = 32;
-/// The same, as the length of an array.
-#[expect(clippy::as_conversions, reason = "`usize::from` is not const")]
-const RUN_LEN: usize = RUN as usize;
+/// The same, as the length of an array: `usize::from` is not const.
+const RUN_LEN: usize = 32;
+// Both have as many bits behind the only one.
+const _: () = assert!(RUN.is_power_of_two() && RUN_LEN.is_power_of_two());
+const _: () = assert!(RUN.trailing_zeros() == RUN_LEN.trailing_zeros());
 
 /// Why a relay cannot go on.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
