@@ -221,8 +221,11 @@ impl Function<'_> {
         let queue = self.shared.receivers.queue(vq);
 
         if let Some(Server::Control(server)) = queue.and_then(Queue::end_serving) {
+            // The consumer of a device that is suspended may have said meanwhile where it goes on.
             if let Some(queue) = control.queue(vq) {
-                queue.index = Some(server.next());
+                if queue.hardware == HardwareQueue::Served {
+                    queue.index = Some(server.next());
+                }
             }
             control.requester = Some(server.into_requester());
         }

@@ -15,7 +15,11 @@ use super::{
 use kernel::prelude::*;
 use vdpa::Text;
 use virtio::{
-    features::Features,
+    device_id::DeviceId,
+    features::{
+        self,
+        Features, //
+    },
     status::Status, //
 };
 
@@ -146,7 +150,15 @@ impl Means for FullReset {
 
     fn go_on(&self, function: &Function<'_>, control: &mut Control, profile: &Profile) -> Result {
         let shown = control.status;
+        let commanded = function.shared.limits.id == DeviceId::NET
+            && control.accepted.contains(features::net::CTRL_VQ);
 
+        if commanded && !profile.serves_control {
+            function.complain(fmt!(
+                "does not resume: nobody knows what its control queue has been told"
+            ));
+            return Err(EIO);
+        }
         if let Some(vq) = function.control_vq(profile, control.accepted) {
             function.end_control(control, vq);
         }

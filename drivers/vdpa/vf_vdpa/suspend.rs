@@ -175,12 +175,19 @@ impl Function<'_> {
             if hardware == HardwareQueue::Disabled {
                 continue;
             }
-            let index = self.standing(control, vq)?;
+            let index = match self.standing(control, vq) {
+                Ok(index) => Some(index),
+                // The consumer has disabled it, and may have used its memory for something else.
+                Err(_) if hardware == HardwareQueue::Parked => None,
+                Err(error) => return Err(error),
+            };
 
             if let Some(queue) = control.queue(vq) {
-                queue.index = Some(index);
-                queue.hardware = match hardware {
-                    HardwareQueue::Enabled | HardwareQueue::Parked => means.stopped(index),
+                queue.index = index;
+                queue.hardware = match (hardware, index) {
+                    (HardwareQueue::Enabled | HardwareQueue::Parked, Some(index)) => {
+                        means.stopped(index)
+                    }
                     _ => HardwareQueue::Disabled,
                 };
             }
