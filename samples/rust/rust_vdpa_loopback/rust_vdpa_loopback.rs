@@ -66,6 +66,10 @@ impl Operations for Loopback {
             return Err(EINVAL);
         }
         let mac = attributes.mac();
+        if let Some(Err(error)) = mac.map(virtio::net::check_mac) {
+            pr_err!("dev add refused: {}\n", vdpa::Text(error));
+            return Err(EINVAL);
+        }
 
         adder.register::<LoopbackDevice>(NVQS, device::new(features, mac, mtu))
     }
