@@ -100,11 +100,19 @@ ends_talking() {
 	echo "# $(tail -n 1 "$2")"
 }
 
-# longest_gap LOG: of what ping has printed, the longest time without an answer
-longest_gap() {
-	sed -n 's/^\[\([0-9.]*\)\].*icmp_seq.*/\1/p' "$1" |
-		awk 'NR > 1 && $1 - last > gap { gap = $1 - last } { last = $1 }
-			END { printf "%.0f ms\n", gap * 1000 }'
+# part NAME: what comes from now on is told of by this name
+part() {
+	echo "part $1" >>/tmp/ping.log
+}
+
+# longest_gaps: of what ping has printed, the longest time without an answer in each part
+longest_gaps() {
+	awk '$1 == "part" { name = $2; if (!(name in gap)) { gap[name] = 0; order[++parts] = name } }
+		/icmp_seq=[0-9]* ttl/ { now = substr($1, 2) + 0
+			if (last && now - last > gap[name]) gap[name] = now - last
+			last = now }
+		END { for (i = 1; i <= parts; i++)
+			printf "%s%s %.0f ms", (i > 1) ? ", " : "", order[i], gap[order[i]] * 1000 }' /tmp/ping.log
 }
 
 # boot: the guest on a, with a server that sends back what it gets
@@ -130,7 +138,9 @@ traffic() {
 	TALKER=$!
 	wait_for "$SOON" grep -q connected /tmp/talk.log || die "a connection to the guest" "$(cat /tmp/talk.log)"
 	# The guest is slow: this is much for it.
-	ip netns exec right ping -D -i 0.2 "$LEFT" >/tmp/ping.log 2>&1 &
+	: >/tmp/ping.log
+	part traffic
+	ip netns exec right ping -D -i 0.2 "$LEFT" >>/tmp/ping.log 2>&1 &
 	PINGER=$!
 	sleep 1
 }
@@ -141,7 +151,8 @@ traffic_survives() {
 	wait "$PINGER"
 	ends_talking "$TALKER" /tmp/talk.log
 	match "$(tail -n 2 /tmp/ping.log)" "*packets transmitted*" "ping ran all the time"
-	echo "# ping: $(grep transmitted /tmp/ping.log), the longest time without an answer was $(longest_gap /tmp/ping.log)"
+	echo "# ping: $(grep transmitted /tmp/ping.log)"
+	echo "# the longest time without an answer: $(longest_gaps)"
 }
 
 qemu_is_content() { # qemu_is_content NAME: it has said nothing bad
@@ -221,15 +232,20 @@ case_stops_and_moves() {
 	two_places mac "$MAC" max_vqp 2
 	boot
 	traffic
+	part stops
 	stops here "$(long_run 10 50)"
 	relayed "$A"
+	part moves
 	moves here there "$NODE_B"
 	relayed "$B"
+	part moves-back
 	moves there back "$NODE_A"
 	relayed "$A"
+	part stays
 	stays back "$NODE_B"
 	# QEMU leaves its shadow virtqueues at the next stop. Told to move before, it may forget what is
 	# under way in them, and the guest finds its ring broken.
+	part moves-after-all
 	stops back 1
 	relayed "$A"
 	moves back again "$NODE_B"
