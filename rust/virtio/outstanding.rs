@@ -32,12 +32,6 @@ impl<B: DerefMut<Target = [u64]>> Outstanding<B> {
         }
     }
 
-    /// True if the device has the chain.
-    pub(crate) fn contains(&self, head: u16) -> bool {
-        let (word, bit) = Self::bit(head);
-        self.0.get(word).is_some_and(|word| *word & bit != 0)
-    }
-
     /// Forgets a chain; false if the device does not have it.
     pub(crate) fn remove(&mut self, head: u16) -> bool {
         let (word, bit) = Self::bit(head);

@@ -181,19 +181,38 @@ impl<B: DerefMut<Target = [u64]>> Relay<B> {
     }
 
     /// True if the chains that the device has are the last ones that were passed on: it has returned
-    /// all before them.
-    pub fn is_in_order<G: Memory>(&self, guest: &G) -> Result<bool, G::Error> {
+    /// all before them. For a relay that has stopped: a guest that changes its ring meanwhile is found
+    /// out only when the ring is relayed again.
+    pub fn is_in_order<G: Memory>(&mut self, guest: &G) -> Result<bool, G::Error> {
+        let mut end = self.next_used;
+        let mut result = Ok(true);
+        // The driver may use a head again, so that it is there twice: each counts once.
+        while end != self.next_avail {
+            result = self
+                .head(guest, end)
+                .map(|head| self.outstanding.remove(head));
+            if !matches!(result, Ok(true)) {
+                break;
+            }
+            end = end.wrapping_add(1);
+        }
         let mut index = self.next_used;
-        while index != self.next_avail {
-            let mut raw = [0; 2];
-            let at = self.element(index, AVAIL_LEN);
-            guest.read(self.guest.driver.wrapping_add(at), &mut raw)?;
-            if !self.outstanding.contains(u16::from_le_bytes(raw)) {
-                return Ok(false);
+        while index != end {
+            let head = self.head(guest, index)?;
+            if head < self.size.get() {
+                self.outstanding.insert(head);
             }
             index = index.wrapping_add(1);
         }
-        Ok(true)
+        result
+    }
+
+    /// The head that the guest's available ring has at `index`.
+    fn head<G: Memory>(&self, guest: &G, index: u16) -> Result<u16, G::Error> {
+        let mut raw = [0; 2];
+        let at = self.element(index, AVAIL_LEN);
+        guest.read(self.guest.driver.wrapping_add(at), &mut raw)?;
+        Ok(u16::from_le_bytes(raw))
     }
 
     /// Chains that the device has.

@@ -10,6 +10,7 @@ use virtio::relay::Relay;
 use virtio::relay::Rings;
 use virtio::split::Memory;
 use virtio::split::SplitQueue;
+use virtio::standing;
 
 use crate::ring::Driver;
 use crate::ring::Ram;
@@ -70,6 +71,8 @@ pub(crate) struct World {
     pub(crate) device: SplitQueue,
     /// Chains that the device has taken.
     taken: Vec<u16>,
+    /// It has returned them in the order in which they came, since it began.
+    ordered: bool,
     pub(crate) hold: bool,
     /// The relay was told something, by either side.
     pub(crate) relay_awake: bool,
@@ -77,50 +80,61 @@ pub(crate) struct World {
     guest_awake: bool,
     pub(crate) added: u32,
     pub(crate) reaped: u32,
+    /// Chains that a device has begun, counted each time.
+    pub(crate) popped: u32,
+    /// Those that a device had begun and not returned when it was stopped.
+    pub(crate) redone: u32,
+    pub(crate) stops: u32,
     pub(crate) hand_backs: u32,
 }
 
 impl World {
     pub(crate) fn new(size: u16, start: u16, event_idx: bool, hold: bool) -> Self {
         let (driver, guest) = Driver::new(size, start, event_idx);
-        let bytes = 6 + 2 * usize::from(size) + 2 + 6 + 8 * usize::from(size);
-        let shadow = Ram::new(vec![0; bytes]);
-        let rings = Rings {
-            driver: Ram::BASE,
-            device: (Ram::BASE + 6 + 2 * u64::from(size) + 3) & !3,
-        };
-        let relay = Relay::new(
-            Size::new(size.into(), size, RingKind::Split).unwrap(),
-            Rings {
-                driver: driver.addresses.driver,
-                device: driver.addresses.device,
-            },
-            rings,
-            start,
-            event_idx,
-            vec![0; usize::from(size).div_ceil(64)],
-        )
-        .unwrap();
-        let addresses = Addresses {
-            desc: driver.addresses.desc,
-            driver: SHADOW + rings.driver,
-            device: SHADOW + rings.device,
-        };
+        let (relay, device, shadow) = Self::begin(&driver, start);
         Self {
-            device: Self::device(&driver, addresses),
+            device,
             driver,
             guest,
             shadow,
             relay: Some(relay),
             taken: Vec::new(),
+            ordered: true,
             hold,
             relay_awake: true,
             device_awake: true,
             guest_awake: false,
             added: 0,
             reaped: 0,
+            popped: 0,
+            redone: 0,
+            stops: 0,
             hand_backs: 0,
         }
+    }
+
+    /// A relay that goes on at `start`, and a device that begins on its shadow rings.
+    fn begin(driver: &Driver, start: u16) -> (TestRelay, SplitQueue, Ram) {
+        let size = driver.size;
+        let bytes = 6 + 2 * usize::from(size) + 2 + 6 + 8 * usize::from(size);
+        let rings = Rings {
+            driver: Ram::BASE,
+            device: (Ram::BASE + 6 + 2 * u64::from(size) + 3) & !3,
+        };
+        let own = Rings {
+            driver: driver.addresses.driver,
+            device: driver.addresses.device,
+        };
+        let words = vec![0; usize::from(size).div_ceil(64)];
+        let size = Size::new(size.into(), size, RingKind::Split).unwrap();
+        let relay = Relay::new(size, own, rings, start, driver.event_idx, words).unwrap();
+        let addresses = Addresses {
+            desc: driver.addresses.desc,
+            driver: SHADOW + rings.driver,
+            device: SHADOW + rings.device,
+        };
+        let device = Self::device(driver, addresses);
+        (relay, device, Ram::new(vec![0; bytes]))
     }
 
     /// A device as it is after a reset.
@@ -162,6 +176,7 @@ impl World {
             loop {
                 while let Some(chain) = self.device.pop(&memory).unwrap() {
                     self.taken.push(chain.head());
+                    self.popped += 1;
                 }
                 if !self.device.enable_notifications(&memory).unwrap() {
                     break;
@@ -171,7 +186,9 @@ impl World {
         }
         let old = self.device.next_used();
         for _ in 0..count.min(self.taken.len()) {
-            let head = self.taken.remove(pick % self.taken.len());
+            let pick = pick % self.taken.len();
+            self.ordered &= pick == 0;
+            let head = self.taken.remove(pick);
             self.device
                 .push_used(&memory, head, u32::from(head) + 1)
                 .unwrap();
@@ -213,8 +230,45 @@ impl World {
             self.relay = None;
             self.device = Self::device(&self.driver, self.driver.addresses);
             self.device_awake = true;
+            self.ordered = true;
             self.hand_backs += 1;
         }
+    }
+
+    /// The device stops, and another one goes on where the rings say that it was, by way of a relay. If
+    /// they do not say so, everything is as it was.
+    pub(crate) fn stop(&mut self) {
+        let index = match &mut self.relay {
+            Some(relay) => {
+                relay.give_back(&self.guest, &self.shadow).unwrap();
+                relay
+                    .is_in_order(&self.guest)
+                    .unwrap()
+                    .then(|| relay.next_used())
+            }
+            // The rings forget who was not in order, and no device says it.
+            None if !self.ordered && !self.taken.is_empty() => None,
+            None => {
+                let size = self.driver.size;
+                let size = Size::new(size.into(), size, RingKind::Split).unwrap();
+                standing::find(&self.guest, size, self.driver.addresses, 0)
+                    .ok()
+                    .map(|standing| standing.index)
+            }
+        };
+        // Whoever stops a device has the guest look, whatever came of it.
+        self.guest_awake = true;
+        let Some(index) = index else {
+            return;
+        };
+        self.stops += 1;
+        self.redone += u32::try_from(self.taken.len()).unwrap();
+        self.taken.clear();
+        self.ordered = true;
+        let (relay, device, shadow) = Self::begin(&self.driver, index);
+        (self.relay, self.device, self.shadow) = (Some(relay), device, shadow);
+        self.relay_awake = true;
+        self.device_awake = true;
     }
 
     /// The guest takes back what has come, without being told or because it was.
