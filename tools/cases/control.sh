@@ -22,6 +22,7 @@ reaches() { # reaches DESCRIPTION
 # A driver sets its address, receive modes and VLANs: the device filters by them.
 # limit: 120
 case_commands_reach_the_device() {
+	log_mark
 	virtio_pair 0
 	containers
 	run_ok ip -n left link set dev "$LEFT_DEV" address "$MAC"
@@ -34,7 +35,7 @@ case_commands_reach_the_device() {
 	run_ok ip -n left link set dev "$LEFT_DEV" allmulticast off
 	run_ok ip -n left maddress add 33:33:00:00:12:34 dev "$LEFT_DEV"
 	reaches
-	eq "$(dmesg | grep -c 'control command refused')" 0 "no command is refused"
+	eq "$(log_since | grep -c 'control command refused')" 0 "no command is refused"
 }
 
 # An address of the administrator's is the device's, and no driver changes it.
@@ -50,9 +51,10 @@ case_mac_is_the_administrators() {
 	eq "$(mac_of left "$LEFT_DEV")" "$MAC" "the interface has it"
 	# The neighbour's frames to it arrive: the device knows it, too.
 	reaches
+	log_mark
 	run_fails "Invalid argument" ip -n left link set dev "$LEFT_DEV" address "$OTHER"
 	eq "$(mac_of left "$LEFT_DEV")" "$MAC" "the interface keeps it"
-	match "$(dmesg | grep "$A" | tail -n 3)" "*control command refused*" "the log says so"
+	match "$(log_since | grep "$A")" "*control command refused*" "the log says so"
 	reaches
 	run_fails "busy" vdpa dev set name a mac "$OTHER"
 	eq "$(config a mac)" "\"$MAC\"" "the device keeps it"

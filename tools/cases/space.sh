@@ -75,9 +75,10 @@ case_shared_group_serves_no_process() {
 	# The first mapping tells; a driver that leaves its domain to vhost-vdpa, opening.
 	local refused="cannot map"
 	[ "$DRIVER" = vf_vdpa ] || refused="cannot open"
+	log_mark
 	run_fails "$refused" "$CLIENT" hold --live "$(vhost_node grouped)"
 	if [ "$DRIVER" = vf_vdpa ]; then
-		match "$(dmesg | grep "$function" | tail -n 2)" "*not alone in its IOMMU group*" "the log says why"
+		match "$(log_since | grep "$function")" "*not alone in its IOMMU group*" "the log says why"
 	fi
 	bus virtio grouped
 	run_ok wait_for "$SOON" netdev "$function"

@@ -68,7 +68,10 @@ impl Function<'_> {
         };
         // What the queue's relay has later.
         let slot = TRANSMIT.saturating_add(1);
-        let memory = self.own_memory(control, slot, MEMORY_LEN, READ_ONLY_LEN)?;
+        let Ok(memory) = self.own_memory(control, slot, MEMORY_LEN, READ_ONLY_LEN) else {
+            self.complain(fmt!("nobody was told that its guest is here"));
+            return Ok(());
+        };
         let Some(mut requests) = Requests::new(limits.max_size, memory.address()) else {
             return Ok(());
         };
