@@ -241,15 +241,12 @@ case_stops_and_moves() {
 	part moves-back
 	moves there back "$NODE_A"
 	relayed "$A"
+	# The last one: QEMU may forget what is under way in its shadow virtqueues when it is told to move
+	# once more, see Documentation/migration.md.
 	part stays
 	stays back "$NODE_B"
-	# QEMU leaves its shadow virtqueues at the next stop. Told to move before, it may forget what is
-	# under way in them, and the guest finds its ring broken.
-	part moves-after-all
 	stops back 1
 	relayed "$A"
-	moves back again "$NODE_B"
-	relayed "$B"
 	traffic_survives
 }
 
