@@ -19,9 +19,9 @@ failing() {
 	log_mark
 }
 
-# inject corrected|nonfatal|fatal: an error of A
+# inject corrected|nonfatal|fatal [BDF]: an error of A, or of another function
 inject() {
-	python3 - "$A" "$1" <<-'PYTHON'
+	python3 - "${2:-$A}" "$1" <<-'PYTHON'
 		import re, struct, sys
 		domain, bus, device, function = (int(n, 16) for n in re.split("[:.]", sys.argv[1]))
 		# Receiver error; completion timeout; malformed TLP, which is fatal.
@@ -148,4 +148,58 @@ case_unbound_during_a_fatal_error() {
 	run_ok wait_for "$SOON" bind_driver "$A"
 	run_ok vdpa_add "$A" a
 	usable
+}
+
+# ---- functions that share a port with one that cannot be helped ------------
+
+# A and B, VFs, with the PF beside them: its driver knows nothing of errors, so the
+# kernel gives up, and tells all of them. PORT is theirs.
+beside_another_driver() {
+	modprobe aer_inject || die "loading aer_inject"
+	vhost_pair 0
+	PORT=$(basename "$(readlink -f "$PCI/$(pf)/..")")
+	eq "$(basename "$(readlink "$PCI/$(pf)/driver")")" virtio-pci "the PF has another driver"
+	log_mark
+}
+
+given_up() { # the kernel says so
+	log_since | grep -q "AER: device recovery failed"
+}
+
+# What works goes on working.
+# drivers: vf_vdpa
+# limit: 180
+case_nonfatal_error_beside_another_driver() {
+	beside_another_driver
+	client_until "traffic flows" /tmp/traffic.log traffic "$NODE_A" "$NODE_B" --seconds 10
+	run_ok inject nonfatal "$PORT"
+	run_ok wait_for "$SOON" given_up
+	run_ok logs "vf_vdpa $A: an error below its port was not recovered from, goes on"
+	run_ok phase Live
+	ends_well "$CLIENT_PID" "the program with the traffic ends" /tmp/traffic.log
+	cat /tmp/traffic.log
+	run_ok "$CLIENT" transfer "$NODE_A" "$NODE_B" --count 100
+}
+
+# The reset of the port takes the VFs' existence from the PF, whose driver does not give it
+# back: nobody can be helped before the PF is found anew.
+# drivers: vf_vdpa
+# limit: 180
+case_fatal_error_beside_another_driver() {
+	beside_another_driver
+	client_until "holding live" /tmp/hold.log hold "$NODE_A" --live
+	run_ok inject fatal "$PORT"
+	run_ok wait_for "$SOON" given_up
+	run_ok logs "vf_vdpa $A: does not stop or answer, cut off from memory until a reset"
+	run_ok phase CutOff
+	run_ok wait_for "$SOON" grep -q "configuration interrupt, NEEDS_RESET" /tmp/hold.log
+	client_kill
+	run_fails "Input/output error" "$CLIENT" transfer "$NODE_A" "$NODE_B" --count 100
+	run_ok vdpa dev del a
+	run_ok vdpa dev del b
+	echo 1 >"$PCI/$(pf)/remove"
+	run_ok test ! -e "$PCI/$A"
+	echo 1 >/sys/bus/pci/rescan
+	vhost_pair 0
+	run_ok "$CLIENT" transfer "$NODE_A" "$NODE_B" --count 100
 }

@@ -57,10 +57,10 @@ impl Driver for VfVdpa {
             }
             ChannelState::PermanentFailure => {
                 // Told to all below a port as soon as one of them cannot be helped.
-                if channel_state(function.pdev) == ChannelState::PermanentFailure {
-                    function.vanish();
-                } else {
-                    function.abandon();
+                match channel_state(function.pdev) {
+                    ChannelState::Normal => function.carry_on(),
+                    ChannelState::Frozen => function.abandon(),
+                    ChannelState::PermanentFailure => function.vanish(),
                 }
                 ErrorResult::Disconnect
             }

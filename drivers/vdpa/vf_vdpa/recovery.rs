@@ -223,8 +223,22 @@ impl Function<'_> {
         self.shared.receivers.alarm.config.call();
     }
 
-    /// Goes on without the PCI core, which could not recover from an error: of this function, or
-    /// only of one that shares its port.
+    /// Goes on after an error that left the registers working, and from which the PCI core could not
+    /// recover all functions below the port: a driver without handlers is enough for that.
+    pub(crate) fn carry_on(&self) {
+        dev_warn!(
+            self.pdev,
+            "an error below its port was not recovered from, goes on\n"
+        );
+        // It may have been detached for the reset that another function wanted.
+        self.attach();
+        self.shared.receivers.alarm.mark_stale();
+        self.refresh(&mut self.shared.control.lock());
+        self.shared.receivers.alarm.config.call();
+    }
+
+    /// Goes on without the PCI core, which could not recover from an error that has blocked the
+    /// registers: of this function, or only of one that shares its port.
     pub(crate) fn abandon(&self) {
         {
             let mut control = self.shared.control.lock();
