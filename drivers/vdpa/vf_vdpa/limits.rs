@@ -194,8 +194,25 @@ fn usable_size(max_size: u16, negotiated: Features) -> u16 {
 
 /// Reads the limits of the virtqueues that the function has when `wanted` features are negotiated.
 ///
-/// A device may settle how many there are only then, and QEMU's does. It is reset before and after.
+/// A device may settle how many there are only then, and QEMU's does. It is reset before and after,
+/// also if it is refused.
 fn read_queues(
+    pdev: &pci::Device<Bound>,
+    transport: &Transport,
+    selector: &mut Selector,
+    wanted: Features,
+) -> Result<KVec<Option<QueueLimits>>> {
+    reset(pdev, transport)?;
+    let queues = ask_queues(pdev, transport, selector, wanted).inspect_err(|_| {
+        // Why it is refused has been said.
+        let _ = transport.reset();
+    })?;
+    reset(pdev, transport)?;
+    Ok(queues)
+}
+
+/// Negotiates features with a device that was reset, and asks for its virtqueues.
+fn ask_queues(
     pdev: &pci::Device<Bound>,
     transport: &Transport,
     selector: &mut Selector,
@@ -203,7 +220,6 @@ fn read_queues(
 ) -> Result<KVec<Option<QueueLimits>>> {
     let present = Status::ACKNOWLEDGE.union(Status::DRIVER);
 
-    reset(pdev, transport)?;
     transport.set_status(present);
     transport.set_driver_features(selector, wanted);
     transport.set_status(present.union(Status::FEATURES_OK));
@@ -229,7 +245,6 @@ fn read_queues(
         })?;
         queues.push(limits, GFP_KERNEL)?;
     }
-    reset(pdev, transport)?;
     Ok(queues)
 }
 
