@@ -141,7 +141,8 @@ impl<'bound, H: Handler> Interrupts<'bound, H> {
         self.lines.get(vector).map(|line| line.irq)
     }
 
-    /// Waits until no handler runs that was running when this was called.
+    /// Waits until no handler runs that was running when this was called. May sleep; not to be called
+    /// with a lock held that a handler takes.
     pub fn synchronize(&self) {
         for line in &self.lines {
             // SAFETY: The interrupt is requested.

@@ -222,6 +222,10 @@ pub trait Operations: Sized + 'static {
 
     /// Changes attributes of the vDPA device called `name`. Its configuration lock is held for
     /// writing.
+    ///
+    /// # Errors
+    ///
+    /// The error is all that the user sees: log what it means.
     fn dev_set_attr<'a>(data: &Self::Data<'a>, name: &CStr, attributes: Attributes<'_>) -> Result {
         let _ = (data, name, attributes);
         build_error!(VTABLE_DEFAULT_ERROR)

@@ -121,6 +121,11 @@ impl<'bound> Enabled<'bound> {
     ///
     /// Bus mastering is left as it is: whatever ran before may have left the device running, so
     /// that it has to be reset first.
+    ///
+    /// # Errors
+    ///
+    /// - `EIO` if the function cannot address 64 bits.
+    /// - That of `pci_enable_device_mem()`, if the function cannot be enabled.
     pub fn new<'c>(pdev: &'bound pci::Device<Core<'c>>) -> Result<Self>
     where
         'c: 'bound,
@@ -146,6 +151,11 @@ impl<'bound> Enabled<'bound> {
     /// Makes the copy of the configuration space that [`restore`](Self::restore) goes back to.
     ///
     /// To be called at the end of probe, with interrupts but before bus mastering is enabled.
+    ///
+    /// # Errors
+    ///
+    /// - `ENOMEM` if there is no memory for it.
+    /// - That of `pci_save_state()`.
     pub fn save(&mut self) -> Result {
         // Whoever had the function before may have left it enabled.
         self.clear_master();
