@@ -49,8 +49,6 @@ container() { # container NAME NETDEV ADDRESS
 }
 
 moves_while_it_talks() {
-	show "ip netns exec host ping -c 3 -i 0.5 -W 10 $LEFT"
-
 	say "The virtual machine stops, goes on, and moves to VF 2, while it is pinged"
 	part stop-and-move
 	ip netns exec host ping -D -i 0.2 "$LEFT" >>/tmp/ping.log 2>&1 &
@@ -100,10 +98,13 @@ demo() {
 	for n in 0 1; do
 		show "vdpa dev add name net$n mgmtdev pci/$(vf "$n")"
 	done
-	# Where a guest can be, with the same address.
-	for n in 2 3; do
-		show "vdpa dev add name net$n mgmtdev pci/$(vf "$n") mac $MAC max_vqp 1"
-	done
+	if has_taps; then
+		# Where a guest can be, with the same address.
+		show "vdpa dev add name net2 mgmtdev pci/$(vf 2) mac $MAC max_vqp 1"
+	else
+		show "vdpa dev add name net2 mgmtdev pci/$(vf 2)"
+	fi
+	show "vdpa dev add name net3 mgmtdev pci/$(vf 3) mac $MAC max_vqp 1"
 	show "vdpa dev show"
 	show "vdpa dev config show net0"
 
@@ -122,14 +123,19 @@ demo() {
 	say "A virtual machine on VF 3 through vhost-vdpa"
 	for n in 2 3; do
 		[ ! -e "$VDPA/devices/net$n/driver" ] || echo "net$n" >"$VDPA/devices/net$n/driver/unbind"
-		to_bus "net$n" vhost_vdpa
-		wait_for 30 vhost_node "net$n"
 	done
-	if wait_for 30 netdev "$pf"; then
+	to_bus net3 vhost_vdpa
+	wait_for 30 vhost_node net3
+	if has_taps; then
+		to_bus net2 vhost_vdpa
+		wait_for 30 vhost_node net2
 		echo "(its neighbour is the physical function, in a container)"
 		container host "$(netdev "$pf")" "$RIGHT/24"
 	else
-		echo "(it has no neighbour, and moves nowhere: taps are not allowed here)"
+		to_bus net2 virtio_vdpa
+		wait_for 30 netdev "$(vf 2)"
+		echo "(its neighbour is VF 2, in a container; it moves nowhere, as taps are not allowed here)"
+		container host "$(netdev "$(vf 2)")" "$RIGHT/24"
 	fi
 	show "ls -l $(vhost_node net3)"
 	echo "\$ qemu-system-x86_64 … -netdev vhost-vdpa,id=net,vhostdev=$(vhost_node net3) -device virtio-net-pci,netdev=net,mac=$MAC &"
@@ -137,7 +143,8 @@ demo() {
 	watch_guest_boot here
 	echo "guest# ip address show eth0"
 	guest_run here 120 "ip address show eth0" || exit 1
-	[ ! -e /run/netns/host ] || moves_while_it_talks
+	show "ip netns exec host ping -c 3 -i 0.5 -W 10 $LEFT"
+	! has_taps || moves_while_it_talks
 
 	say "What went through, as the driver counted it"
 	show "vdpa dev vstats show net0 qidx 0"

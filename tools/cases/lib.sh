@@ -147,6 +147,10 @@ grouped_function() { # the virtio-net function that shares its IOMMU group
 	echo 0000:05:01.0
 }
 
+has_taps() { # the host lets the lab make taps: VFs 2 and 3 have queue pairs, the PF has a wire
+	grep -qw lab.taps=1 /proc/cmdline
+}
+
 make_vfs() { # make_vfs N: N fresh VFs that no driver has been bound to
 	local pf
 	pf=$(pf)

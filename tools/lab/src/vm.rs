@@ -244,7 +244,11 @@ fn emulator(
         .arg("-initrd")
         .arg(&parts.initramfs)
         .arg("-append")
-        .arg(format!("{CMDLINE} {}", words.join(" ")));
+        .arg(format!(
+            "{CMDLINE} lab.taps={} {}",
+            u8::from(queued),
+            words.join(" ")
+        ));
     let file = |prefix: &str, path: &Path, suffix: &str| {
         let mut text = OsString::from(prefix);
         // A comma separates properties: it is doubled to mean itself.
