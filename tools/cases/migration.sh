@@ -115,9 +115,18 @@ longest_gaps() {
 			printf "%s%s %.0f ms", (i > 1) ? ", " : "", order[i], gap[order[i]] * 1000 }' /tmp/ping.log
 }
 
-# boot: the guest on a, with a server that sends back what it gets
+# two_places_for_a_guest: the same address and the same queues in both
+two_places_for_a_guest() {
+	case $DRIVER in
+	# It knows neither attribute: QEMU gives the guest its address as well as it can.
+	vp_vdpa) two_places ;;
+	*) two_places mac "$MAC" max_vqp 2 ;;
+	esac
+}
+
+# boot [NODE]: the guest, on a unless told otherwise, with a server that sends back what it gets
 boot() {
-	run_qemu here "$NODE_A"
+	run_qemu here "${1:-$NODE_A}"
 	guest_wait here "$BOOT" 1 || die "the guest boots" \
 		"$(tail -n 5 /tmp/here.err)" "$(tail -n 5 /tmp/here.log)"
 	ok "the guest boots"
@@ -229,7 +238,7 @@ stays() {
 # needs: guest
 # limit: 1200
 case_stops_and_moves() {
-	two_places mac "$MAC" max_vqp 2
+	two_places_for_a_guest
 	boot
 	traffic
 	part stops
@@ -249,11 +258,46 @@ case_stops_and_moves() {
 # needs: guest time
 # limit: 1200
 case_stays_when_cancelled() {
-	two_places mac "$MAC" max_vqp 2
+	two_places_for_a_guest
 	boot
 	traffic
 	part stays
 	stays here "$NODE_B"
+	traffic_survives
+}
+
+# serves QUEUE HOW: the hardware of a does so with the guest's queue
+serves() {
+	grep -q "^vq $1: ready in hardware $2" "$DEBUG/vf_vdpa-$A/state"
+}
+
+# Wherever a guest has come from, its device serves it alone again once both rings have begun
+# anew: the whole of a ring's indices has to pass.
+# drivers: vf_vdpa
+# needs: guest time
+# limit: 1800
+case_hands_back() {
+	two_places_for_a_guest
+	boot "$NODE_B"
+	traffic
+	part moves
+	moves here there "$NODE_A"
+	relayed "$A"
+	part hands-back
+	ip netns exec right ping -q -f -l 8 -s 16 "$LEFT" >/dev/null 2>&1 &
+	local flooder=$! began=$SECONDS
+	run_ok wait_for 1200 serves 0 Enabled
+	run_ok wait_for 300 serves 1 Enabled
+	echo "# both queues are handed back $((SECONDS - began)) s after the move"
+	kill "$flooder"
+	wait "$flooder" 2>/dev/null
+	local queue state
+	state=$(cat "$DEBUG/vf_vdpa-$A/state")
+	for queue in 0 1; do
+		match "$state" "*vq $queue: *, 1 hand_backs*" "queue $queue was relayed once: $(grep "^vq $queue:" <<<"$state")"
+	done
+	part direct
+	run_ok in_ns right ping -q -c 20 -i 0.1 -W 20 "$LEFT"
 	traffic_survives
 }
 
@@ -312,10 +356,6 @@ begins_anew() {
 	run_ok in_ns right ping -q -c 3 -i 0.3 -W 20 "$LEFT"
 }
 
-serves() { # serves HOW: the queue with which the guest sends
-	grep -q "^vq 1: ready in hardware $1" "$DEBUG/vf_vdpa-$A/state"
-}
-
 # One VF, one guest: its own rings, a relay, the rings that it has got back, and QEMU's
 # shadow virtqueues. The figures, as ratios, are in the log.
 # drivers: vf_vdpa
@@ -327,19 +367,19 @@ case_cost() {
 	# trips over what the kernel patches in its own code then.
 	GUEST_ACCEL=kvm
 	modprobe -q kvm_amd || modprobe -q kvm_intel || skip "the machine's processor cannot virtualise"
-	two_places mac "$MAC" max_vqp 2
+	two_places_for_a_guest
 	STATION=$(ip -n right -j link show | jq -r '.[] | select(.ifname != "lo").address')
 	boot
 	for _ in $(seq $ROUNDS); do
 		begins_anew
-		run_ok serves Enabled
+		run_ok serves 1 Enabled
 		sends direct
 		qmp here stop >/dev/null || die "the guest stops"
 		qmp here cont >/dev/null || die "the guest goes on"
-		run_ok serves Relayed
+		run_ok serves 1 Relayed
 		sends relayed
 		run_ok guest_run here 300 "send $RINGFUL $RIGHT $STATION"
-		run_ok wait_for "$SOON" serves Enabled
+		run_ok wait_for "$SOON" serves 1 Enabled
 		sends returned
 	done
 	guest_stop here
