@@ -162,6 +162,13 @@ impl Device {
             .with_context(|| format!("cannot map {size:#x} bytes at {iova:#x}"))
     }
 
+    /// As [`Device::map_at`], for reading only.
+    pub fn map_readable(&self, iova: u64, size: u64, start: *const u8) -> Result<()> {
+        self.kern
+            .dma_map(iova, size, start, true)
+            .with_context(|| format!("cannot map {size:#x} bytes at {iova:#x} for reading"))
+    }
+
     /// Accepts backend features, besides messages of version 2 which [`Device::claim`] accepts.
     pub fn accept_backend_features(&mut self, features: u64) -> Result<()> {
         self.kern

@@ -14,6 +14,9 @@ use crate::frame;
 use crate::queue::{BUFFER, Queue};
 use crate::ring::{Buffer, Used};
 
+/// Descriptors of the control queue.
+pub const CONTROL_SIZE: u16 = 16;
+
 /// Class and command of "use this many queue pairs" (virtio 1.3, 5.1.6.5.6).
 const MQ_PAIRS_SET: [u8; 2] = [4, 0];
 
@@ -135,7 +138,7 @@ impl Port {
         let control = if features & feature::CTRL_VQ != 0 {
             let index = control_index(&device, features)?;
             let small = Setup {
-                size: 16,
+                size: CONTROL_SIZE,
                 start: 0,
                 ..setup
             };
@@ -289,6 +292,46 @@ impl Port {
             "the device refused {pairs} pairs: answer {answer}"
         );
         Ok(())
+    }
+
+    /// Fills the control queue with one command, again and again, and rings its doorbell once. Returns
+    /// how many have come back, and the last answer.
+    pub fn commands(&mut self, command: &[u8]) -> Result<(u32, u8)> {
+        let Some(control) = &mut self.control else {
+            bail!("there is no control queue");
+        };
+        let memory = &self.device.memory;
+        let (at, answer) = (control.slot(0)?, control.slot(8)?);
+        memory.write(at, command)?;
+        memory.write(answer, &[0xff])?;
+        let chain = [
+            Buffer {
+                address: at + control.shift,
+                length: u32::try_from(command.len())?,
+                writable: false,
+            },
+            Buffer {
+                address: answer + control.shift,
+                length: 1,
+                writable: true,
+            },
+        ];
+        let mut sent = 0;
+        while control.ring.add(&chain, sent).is_ok() {
+            sent += 1;
+        }
+        control.publish()?;
+        let mut returned = 0;
+        crate::wait::until("answers of the control queue", || {
+            while control.ring.take()?.is_some() {
+                returned += 1;
+            }
+            Ok(returned == sent)
+        })?;
+        let mut answered = [0xff];
+        memory.read(answer, &mut answered)?;
+        let [answered] = answered;
+        Ok((returned, answered))
     }
 
     /// Gives the control queue a command, piece by piece, and waits for the answer.

@@ -9,7 +9,7 @@ use crate::command::Proof;
 use crate::ktap::Report;
 use vdpa_user::device::{Device, feature, status};
 use vdpa_user::memory;
-use vdpa_user::port::{Port, Setup};
+use vdpa_user::port::{CONTROL_SIZE, Port, Setup};
 use vdpa_user::ring;
 use vdpa_user::wait;
 
@@ -40,6 +40,7 @@ pub fn run(report: &mut Report, proof: &Proof) -> Result<()> {
     let port = Port::start(device, SETUP)?;
     let device = commands(report, port)?;
     let device = broken(report, device)?;
+    let device = only_readable(report, device)?;
     // Closed before anybody has looked what became of it.
     let port = Port::start(device, SETUP)?;
     break_ring(&port, &[], 999, 1)?;
@@ -118,6 +119,59 @@ fn commands(report: &mut Report, mut port: Port) -> Result<Device> {
         "a flood of commands is refused one by one",
         format!("{refusals} of {FLOOD} refused"),
     );
+    let room = u32::from(CONTROL_SIZE) / 2;
+    let full = port.commands(&[99, 0])?;
+    report.check(
+        full == (room, 1) && port.alive()?,
+        "a queue full of commands is refused one by one",
+        format!("{full:?}: commands, last answer"),
+    );
+    port.stop()
+}
+
+/// Memory that the process lets the device read, and nothing more.
+fn only_readable(report: &mut Report, device: Device) -> Result<Device> {
+    const PAGE: u64 = 4096;
+    const UNTOUCHED: u8 = 0xaa;
+    let apart = memory::BASE + memory::SIZE + 0x20_0000;
+
+    // The page as the kernel is to see it, then as the process does.
+    let start = |device: Device| -> Result<(Port, u64)> {
+        let port = Port::start(device, SETUP)?;
+        let memory = &port.device.memory;
+        let page = memory.allocate(PAGE, PAGE)?;
+        let offset = usize::try_from(page - memory::BASE)?;
+        memory.write(page, &[0, 0, 1, UNTOUCHED])?;
+        port.device
+            .map_readable(apart, PAGE, memory.host_address()?.wrapping_add(offset))?;
+        Ok((port, page))
+    };
+    let byte = |port: &Port, at: u64| -> Result<u8> {
+        let mut byte = [0];
+        port.device.memory.read(at, &mut byte)?;
+        let [byte] = byte;
+        Ok(byte)
+    };
+
+    let (port, page) = start(device)?;
+    let answer = page + 3;
+    break_ring(&port, &[(apart, 3, NEXT, 1), (answer, 1, WRITE, 0)], 0, 1)?;
+    let seen = wait::until("an answer", || Ok(byte(&port, answer)? == 0));
+    report.step("a command is read where reading is allowed", seen);
+    port.device.unmap(apart, PAGE)?;
+
+    let (port, page) = start(port.stop()?)?;
+    break_ring(&port, &[(apart, 3, NEXT, 1), (apart + 3, 1, WRITE, 0)], 0, 1)?;
+    let seen: Result<()> = (|| {
+        wait::until("NEEDS_RESET", || {
+            Ok(port.device.status()? & status::NEEDS_RESET != 0)
+        })?;
+        let answer = byte(&port, page + 3)?;
+        ensure!(answer == UNTOUCHED, "{answer:#x} was written");
+        Ok(())
+    })();
+    report.step("no answer is written where only reading is allowed", seen);
+    port.device.unmap(apart, PAGE)?;
     port.stop()
 }
 
