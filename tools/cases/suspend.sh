@@ -43,6 +43,20 @@ case_resumes_with_event_index() {
 	client suspend "$NODE_A" "$NODE_B" --way resume --event-index
 }
 
+# Functions without RING_RESET are made anew, and told again what they were told.
+# limit: 180
+case_resumes_without_queue_reset() {
+	vhost_pair 2
+	client suspend "$NODE_A" "$NODE_B" --way resume
+	client remember "$NODE_A" "$NODE_B"
+}
+
+# limit: 180
+case_resumes_with_what_it_was_told() {
+	vhost_pair 0
+	client remember "$NODE_A" "$NODE_B"
+}
+
 # As many as wrap the indices again and again, in both directions.
 # needs: time
 # limit: 7200

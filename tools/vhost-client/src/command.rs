@@ -6,6 +6,7 @@ pub mod cost;
 pub mod hold;
 pub mod info;
 pub mod queues;
+pub mod remember;
 pub mod suspend;
 pub mod transfer;
 
@@ -92,6 +93,14 @@ pub enum Command {
         count: u32,
         #[command(flatten)]
         setup: Setup,
+    },
+    /// Tell a device what to let pass, and resume it: it must remember
+    Remember {
+        #[command(flatten)]
+        wire: Wire,
+        /// How often it is resumed
+        #[arg(long, default_value_t = 2)]
+        rounds: u32,
     },
     /// Measure what a relay costs, against a device that serves its rings alone
     Cost {
@@ -209,6 +218,7 @@ impl Command {
                 count,
                 setup,
             } => suspend::run(report, wire, *way, *rounds, *count, *setup),
+            Self::Remember { wire, rounds } => remember::run(report, wire, *rounds),
             Self::Cost {
                 wire,
                 rounds,
