@@ -161,7 +161,12 @@ fn only_readable(report: &mut Report, device: Device) -> Result<Device> {
     port.device.unmap(apart, PAGE)?;
 
     let (port, page) = start(port.stop()?)?;
-    break_ring(&port, &[(apart, 3, NEXT, 1), (apart + 3, 1, WRITE, 0)], 0, 1)?;
+    break_ring(
+        &port,
+        &[(apart, 3, NEXT, 1), (apart + 3, 1, WRITE, 0)],
+        0,
+        1,
+    )?;
     let seen: Result<()> = (|| {
         wait::until("NEEDS_RESET", || {
             Ok(port.device.status()? & status::NEEDS_RESET != 0)
