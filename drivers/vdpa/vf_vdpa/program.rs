@@ -95,6 +95,11 @@ impl Function<'_> {
         let wanted = control.status.union(Status::DRIVER_OK);
 
         self.confine(control)?;
+        // The status of a fresh device would be taken for that of the one that was reset.
+        if !self.enabled.is_master() {
+            self.complain(fmt!("was reset behind our back"));
+            return Err(EIO);
+        }
         self.prepare(control, profile)?;
         self.announce(control, profile)?;
         let served = self.control_vq(profile, control.accepted);
