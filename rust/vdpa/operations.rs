@@ -98,7 +98,8 @@ pub struct KernelConsumer(pub(crate) ());
 ///
 /// A consumer may be an unprivileged process: each operation must be harmless in any order and
 /// with any argument. The index of a virtqueue is the exception, it is below the number of
-/// virtqueues given at registration.
+/// virtqueues given at registration; but for
+/// [`get_vendor_vq_stats`](Self::get_vendor_vq_stats), whose index comes from netlink unchecked.
 #[vtable]
 pub trait Operations: Sized + Send + Sync + 'static {
     /// The operations of the management device that makes devices of this type.

@@ -182,7 +182,11 @@ impl Operations for LoopbackDevice {
         Ok(VqState::Split { avail_index })
     }
 
-    fn get_vendor_vq_stats(cx: Cx<'_, '_>, _vq: u16, stats: &mut Stats<'_>) -> Result {
+    fn get_vendor_vq_stats(cx: Cx<'_, '_>, vq: u16, stats: &mut Stats<'_>) -> Result {
+        // Any user of the machine asks for any index.
+        if usize::from(vq) > TRANSMIT {
+            return Err(EINVAL);
+        }
         stats.put(c"frames", cx.data().port().frames.load(Relaxed))?;
         stats.put(c"dropped", cx.data().port().dropped.load(Relaxed))
     }
