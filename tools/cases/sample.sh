@@ -28,6 +28,16 @@ case_shows_itself() {
 	run_ok add l0
 }
 
+# Any user of the machine asks for the statistics of any queue.
+# drivers: vf_vdpa
+case_statistics_of_no_queue() {
+	sample
+	run_ok add l0
+	run_ok bus virtio l0
+	run_ok vdpa dev vstats show l0 qidx 1
+	run_fails "Invalid argument" vdpa dev vstats show l0 qidx 2
+}
+
 # drivers: vf_vdpa
 case_address_is_that_of_a_station() {
 	local mac
