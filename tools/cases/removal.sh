@@ -402,6 +402,21 @@ case_raw_flr_is_mended() {
 	run_ok "$CLIENT" transfer "$NODE_A" "$NODE_B" --count 100
 }
 
+# Where it would be taken for a device that the driver has set up: a fresh one.
+# drivers: vf_vdpa
+# limit: 180
+case_raw_flr_before_it_starts() {
+	vhost_pair "${1:-0}"
+	client unannounced "$NODE_A" --peer "$NODE_B" --reset "setpci -s $A CAP_EXP+8.w=8000:8000; sleep 1"
+}
+
+# Functions without RING_RESET are suspended by a reset, which a fresh device looks like.
+# drivers: vf_vdpa
+# limit: 180
+case_raw_flr_before_it_starts_without_queue_reset() {
+	case_raw_flr_before_it_starts 2
+}
+
 # drivers: vf_vdpa
 # limit: 180
 case_raw_flr_then_flr() {

@@ -9,6 +9,7 @@ pub mod queues;
 pub mod remember;
 pub mod suspend;
 pub mod transfer;
+pub mod unannounced;
 
 use std::path::PathBuf;
 
@@ -147,6 +148,14 @@ pub enum Command {
         #[arg(long)]
         map: bool,
     },
+    /// Have the device reset behind its driver's back, just before it starts or resumes
+    Unannounced {
+        #[command(flatten)]
+        proof: Proof,
+        /// Resets the device, and nothing else
+        #[arg(long)]
+        reset: String,
+    },
     /// Put the control queue into an address space of its own
     Isolation {
         #[command(flatten)]
@@ -242,6 +251,7 @@ impl Command {
             Self::Abuse { proof, only } => abuse::run(report, proof, only.as_deref()),
             Self::Unmapped { proof } => abuse::unmapped::run(report, proof),
             Self::Physical { proof, map } => abuse::physical::run(report, proof, *map),
+            Self::Unannounced { proof, reset } => unannounced::run(report, proof, reset),
             Self::Isolation { proof } => abuse::control::isolation(report, proof),
             Self::Fuzz { proof, seed, count } => fuzz::run(report, proof, *seed, *count),
             Self::Scribble {
