@@ -3,7 +3,8 @@
 //! The configuration space that a consumer sees.
 //!
 //! While the device is live, registers are only read if the device has signalled a change since:
-//! netlink lets any user of the machine ask, under the lock of the vDPA bus.
+//! netlink lets any user of the machine ask, under the lock of the vDPA bus. On a function with a
+//! single vector each interrupt may be such a signal.
 
 use super::{
     control::{
