@@ -395,4 +395,7 @@ case_cost() {
 		sends shadow
 	done
 	proportions "frames a second" "interrupts a frame" relayed/direct returned/direct shadow/direct relayed/shadow || die "each round has all figures"
+	best_is relayed/shadow 2
+	best_is relayed/direct 0.6
+	best_is returned/direct 0.97
 }

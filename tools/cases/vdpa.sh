@@ -309,6 +309,22 @@ proportions() {
 	PYTHON
 }
 
+# best_is OVER/UNDER LEAST: the greatest first figure of OVER's rounds is at least LEAST times that of
+# UNDER's. What else the host does makes a round slower, never faster: the best one is nearest to
+# what the thing itself costs.
+best_is() {
+	local best
+	best=$(awk -v over="${1%/*}" -v under="${1#*/}" '
+		$2 > most[$1] { most[$1] = $2 }
+		END { if (!most[over] || !most[under]) exit 1; printf "%.2f", most[over] / most[under] }' /tmp/measured) ||
+		die "the best rounds of $1" "no figures"
+	if awk -v is="$best" -v least="$2" 'BEGIN { exit !(is >= least) }'; then
+		ok "the best round: $1 is $best, at least $2"
+	else
+		fail "the best round: $1 is at least $2" "it is $best"
+	fi
+}
+
 # ---- the kernel's log ----------------------------------------------------
 
 log_mark() {
