@@ -35,6 +35,7 @@ use core::fmt;
 
 use crate::control;
 use crate::device_id::DeviceId;
+use crate::features::blk;
 use crate::features::net;
 use crate::features::Features;
 
@@ -175,6 +176,91 @@ pub const fn required(device: Features) -> Result<(), MissingFeature> {
     }
 }
 
+/// Features that a device must not offer without another one.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Requirement {
+    /// The features, each of which has the requirement.
+    pub features: Features,
+    /// What they require: one of these is enough.
+    pub needs: Features,
+}
+
+/// What network devices must not offer alone: the list of virtio 1.3, 5.1.3.1; of what needs CTRL_VQ also
+/// CTRL_RX_EXTRA and HASH_REPORT, which 5.1.4.1 says should not be offered without it, and
+/// CTRL_GUEST_OFFLOADS, which is nothing but a command.
+///
+/// Linux's driver does not make do with the rest of what such a device offers. For most of what needs
+/// CTRL_VQ it refuses a device without; for CTRL_GUEST_OFFLOADS it does not, and runs into a `BUG_ON()`
+/// when somebody switches an offload.
+///
+/// HASH_TUNNEL is not here, as it is never [`offered`].
+const NET_REQUIREMENTS: &[Requirement] = &[
+    Requirement {
+        features: net::GUEST_TSO4
+            .union(net::GUEST_TSO6)
+            .union(net::GUEST_UFO)
+            .union(net::GUEST_USO4)
+            .union(net::GUEST_USO6),
+        needs: net::GUEST_CSUM,
+    },
+    Requirement {
+        features: net::GUEST_ECN,
+        needs: net::GUEST_TSO4.union(net::GUEST_TSO6),
+    },
+    Requirement {
+        features: net::HOST_TSO4
+            .union(net::HOST_TSO6)
+            .union(net::HOST_UFO)
+            .union(net::HOST_USO),
+        needs: net::CSUM,
+    },
+    Requirement {
+        features: net::HOST_ECN.union(net::RSC_EXT),
+        needs: net::HOST_TSO4.union(net::HOST_TSO6),
+    },
+    Requirement {
+        features: net::CTRL_GUEST_OFFLOADS
+            .union(net::CTRL_RX)
+            .union(net::CTRL_VLAN)
+            .union(net::CTRL_RX_EXTRA)
+            .union(net::GUEST_ANNOUNCE)
+            .union(net::MQ)
+            .union(net::CTRL_MAC_ADDR)
+            .union(net::VQ_NOTF_COAL)
+            .union(net::NOTF_COAL)
+            .union(net::HASH_REPORT)
+            .union(net::RSS),
+        needs: net::CTRL_VQ,
+    },
+];
+
+/// What block devices must not offer alone (virtio 1.3, 5.2.5.2).
+const BLOCK_REQUIREMENTS: &[Requirement] = &[Requirement {
+    features: blk::CONFIG_WCE,
+    needs: blk::FLUSH,
+}];
+
+/// The requirements for which a device of type `id` must not offer these `features`, and which of them
+/// have each: "The device MUST NOT offer a feature which requires another feature which was not offered"
+/// (virtio 1.3, 2.2.2).
+///
+/// Only network and block devices have some: of other types nothing is known, and nothing blocked.
+pub fn unmet(features: Features, id: DeviceId) -> impl Iterator<Item = Requirement> {
+    let requirements = match id {
+        DeviceId::NET => NET_REQUIREMENTS,
+        DeviceId::BLOCK => BLOCK_REQUIREMENTS,
+        _ => &[],
+    };
+    requirements
+        .iter()
+        .filter(move |requirement| !features.intersects(requirement.needs))
+        .map(move |requirement| Requirement {
+            features: features.intersection(requirement.features),
+            needs: requirement.needs,
+        })
+        .filter(|unmet| !unmet.features.is_empty())
+}
+
 /// Why a provisioning request (`vdpa dev add ... device_features`) was refused.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum ProvisionError {
@@ -182,6 +268,13 @@ pub enum ProvisionError {
     NotOffered(Features),
     /// These features were left out of the request and no vDPA device can do without them.
     Missing(Features),
+    /// Some of the requested features require others that were left out: see [`unmet`].
+    Unmet {
+        /// All features that were requested.
+        requested: Features,
+        /// The type of the device, on which the requirements depend.
+        id: DeviceId,
+    },
 }
 
 impl ProvisionError {
@@ -212,6 +305,24 @@ impl fmt::Display for NamedProvisionError {
                 "requested device features lack {}, which a vDPA device cannot do without",
                 features.names(self.id)
             ),
+            ProvisionError::Unmet { requested, id } => {
+                // All that are not met, so that nobody has to find one after the other by trial.
+                let mut separator = "requested device features lack ";
+                for unmet in unmet(requested, id) {
+                    f.write_str(separator)?;
+                    separator = ", ";
+                    if unmet.needs.bits().count_ones() > 1 {
+                        f.write_str("one of ")?;
+                    }
+                    write!(
+                        f,
+                        "{} (required by {})",
+                        unmet.needs.names(self.id),
+                        unmet.features.names(self.id)
+                    )?;
+                }
+                Ok(())
+            }
         }
     }
 }
@@ -224,6 +335,14 @@ impl fmt::Display for ProvisionError {
 
 /// The features that a new vDPA device gets, out of those that the function has `offered`: the
 /// `requested` ones, or those of [`default`] for a device of type `id` if the request names none.
+///
+/// What was requested has to be a set that a device may offer, and [`accept`] takes it as a whole then.
+/// The default is such a set if the features of the function are. That is not checked: a function that
+/// contradicts itself is not the fault of a request that names nothing.
+///
+/// # Errors
+///
+/// What is wrong with the request, in the order of [`ProvisionError`] if several things are.
 pub fn provision(
     offered: Features,
     requested: Option<Features>,
@@ -236,6 +355,11 @@ pub fn provision(
         Err(ProvisionError::NotOffered(unknown))
     } else if !missing.is_empty() {
         Err(ProvisionError::Missing(missing))
+    } else if requested.is_some() && unmet(features, id).next().is_some() {
+        Err(ProvisionError::Unmet {
+            requested: features,
+            id,
+        })
     } else {
         Ok(features)
     }
@@ -286,7 +410,8 @@ impl fmt::Display for AcceptError {
 /// consumer that goes no further does no harm.
 ///
 /// Of the dependencies between features (virtio 1.3, 5.1.3.1) only those are enforced on which the
-/// index of the control queue depends; the others are the device's to judge at FEATURES_OK.
+/// index of the control queue depends; the others are the device's to judge at FEATURES_OK. What may be
+/// offered is stricter, as nobody else judges that: see [`provision`].
 pub fn accept(offered: Features, driver: Features, id: DeviceId) -> Result<(), AcceptError> {
     if driver.is_empty() {
         return Ok(());

@@ -54,7 +54,7 @@ impl Profile {
     ///
     /// # Errors
     ///
-    /// - `EINVAL` if a value is out of range.
+    /// - `EINVAL` if a value is out of range, or the features are none that a device may offer.
     /// - `EOPNOTSUPP` if the function cannot do what is asked for.
     ///
     /// Each is explained in one log line, as netlink has no place for it here.

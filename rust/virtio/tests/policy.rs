@@ -4,6 +4,7 @@
 
 use proptest::prelude::*;
 use virtio::device_id::DeviceId;
+use virtio::features::blk;
 use virtio::features::net;
 use virtio::features::Features;
 use virtio::policy;
@@ -15,9 +16,65 @@ const PASSED: [u32; 7] = [28, 29, 32, 33, 34, 35, 36];
 
 const BASE: Features = Features::VERSION_1.union(Features::ACCESS_PLATFORM);
 
-/// Each type with a name, what was never assigned, and whatever else there may be.
+/// What a bit of a network device requires, one of several: virtio 1.3, 5.1.3.1, then two of 5.1.4.1, and
+/// CTRL_GUEST_OFFLOADS. HASH_TUNNEL is never offered.
+const NET_NEEDS: [(u32, &[u32]); 23] = [
+    (7, &[1]),
+    (8, &[1]),
+    (9, &[7, 8]),
+    (10, &[1]),
+    (54, &[1]),
+    (55, &[1]),
+    (11, &[0]),
+    (12, &[0]),
+    (13, &[11, 12]),
+    (14, &[0]),
+    (56, &[0]),
+    (18, &[17]),
+    (19, &[17]),
+    (21, &[17]),
+    (22, &[17]),
+    (23, &[17]),
+    (53, &[17]),
+    (61, &[11, 12]),
+    (60, &[17]),
+    (52, &[17]),
+    (57, &[17]),
+    (20, &[17]),
+    (2, &[17]),
+];
+
+/// What a bit of a block device requires (virtio 1.3, 5.2.5.2).
+const BLOCK_NEEDS: [(u32, &[u32]); 1] = [(11, &[9])];
+
+/// The members of `features` that require another one which is not among them.
+fn dependent(features: Features, id: DeviceId) -> Features {
+    let needs: &[(u32, &[u32])] = match id {
+        DeviceId::NET => &NET_NEEDS,
+        DeviceId::BLOCK => &BLOCK_NEEDS,
+        _ => &[],
+    };
+    let has = |bit| features.bits() >> bit & 1 != 0;
+    let bits = needs
+        .iter()
+        .filter(|(bit, needs)| has(*bit) && !needs.iter().any(|need| has(*need)))
+        .fold(0, |bits, (bit, _)| bits | 1 << bit);
+    Features::from_bits(bits)
+}
+
+/// What is left of `features` if nothing in it shall require what is not there.
+fn consistent(features: Features, id: DeviceId) -> Features {
+    let mut left = features;
+    while !dependent(left, id).is_empty() {
+        left = left - dependent(left, id);
+    }
+    left
+}
+
+/// Each type with a name, those with rules of their own more often, what was never assigned, and whatever
+/// else there may be.
 fn any_id() -> impl Strategy<Value = DeviceId> {
-    prop_oneof![0..64_u32, any::<u32>()].prop_map(DeviceId::new)
+    prop_oneof![1..=2_u32, 0..64_u32, any::<u32>()].prop_map(DeviceId::new)
 }
 
 fn any_features() -> impl Strategy<Value = Features> {
@@ -83,6 +140,98 @@ fn provisioning_errors_name_the_bits() {
         policy::provision(BASE, Some(Features::EMPTY), DeviceId::NET),
         Err(ProvisionError::Missing(BASE))
     );
+}
+
+#[test]
+fn a_feature_is_requested_with_what_it_requires() {
+    for id in [DeviceId::NET, DeviceId::BLOCK, DeviceId::new(60)] {
+        let all = policy::offered(Features::from_bits(u64::MAX), id);
+        assert_eq!(policy::provision(all, Some(all), id), Ok(all));
+        for bit in 0..64 {
+            let one = Features::bit(bit);
+            if !all.contains(one) {
+                continue;
+            }
+            let requested = BASE | one;
+            let expected = if dependent(one, id).is_empty() {
+                Ok(requested)
+            } else {
+                Err(ProvisionError::Unmet { requested, id })
+            };
+            assert_eq!(
+                policy::provision(all, Some(requested), id),
+                expected,
+                "bit {bit} of {id}"
+            );
+            if BASE.contains(one) {
+                continue;
+            }
+            // Whoever takes one away from everything has to take what requires it, and no more.
+            let rest = consistent(all - one, id);
+            assert_eq!(policy::provision(all, Some(rest), id), Ok(rest));
+            let without = policy::provision(all, Some(all - one), id);
+            assert_eq!(without.is_ok(), rest == all - one, "all but {bit} of {id}");
+        }
+    }
+}
+
+#[test]
+fn all_that_is_required_is_named_in_one_line() {
+    let net = policy::offered(Features::from_bits(u64::MAX), DeviceId::NET);
+    let text = |offered, requested, id| {
+        policy::provision(offered, Some(requested), id)
+            .unwrap_err()
+            .named(id)
+            .to_string()
+    };
+    assert_eq!(
+        text(net, BASE | net::MQ, DeviceId::NET),
+        "requested device features lack CTRL_VQ (required by MQ)"
+    );
+    // What somebody asks for who takes away one bit of everything.
+    assert_eq!(
+        text(net, net - net::CTRL_VQ, DeviceId::NET),
+        "requested device features lack CTRL_VQ (required by CTRL_GUEST_OFFLOADS CTRL_RX CTRL_VLAN \
+         CTRL_RX_EXTRA GUEST_ANNOUNCE MQ CTRL_MAC_ADDR VQ_NOTF_COAL NOTF_COAL HASH_REPORT RSS)"
+    );
+    assert_eq!(
+        text(
+            net,
+            BASE | net::GUEST_TSO6 | net::HOST_ECN | net::RSC_EXT | net::RSS,
+            DeviceId::NET
+        ),
+        "requested device features lack GUEST_CSUM (required by GUEST_TSO6), \
+         one of HOST_TSO4 HOST_TSO6 (required by HOST_ECN RSC_EXT), CTRL_VQ (required by RSS)"
+    );
+    assert_eq!(
+        text(
+            BASE | blk::CONFIG_WCE,
+            BASE | blk::CONFIG_WCE,
+            DeviceId::BLOCK
+        ),
+        "requested device features lack FLUSH (required by CONFIG_WCE)"
+    );
+    let error = policy::provision(net, Some(BASE | net::MQ), DeviceId::NET).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "requested device features lack bit17 (required by bit22)"
+    );
+    // The function cannot have it is the better answer, and nothing works without VERSION_1.
+    assert_eq!(
+        policy::provision(BASE, Some(BASE | net::MQ), DeviceId::NET),
+        Err(ProvisionError::NotOffered(net::MQ))
+    );
+    assert_eq!(
+        policy::provision(net, Some(net::MQ), DeviceId::NET),
+        Err(ProvisionError::Missing(BASE))
+    );
+}
+
+/// A function that contradicts itself can be used by whoever asks for nothing, as it always could.
+#[test]
+fn the_default_is_not_checked() {
+    let offered = BASE | net::MQ;
+    assert_eq!(policy::provision(offered, None, DeviceId::NET), Ok(offered));
 }
 
 #[test]
@@ -177,14 +326,15 @@ proptest! {
     }
 
     /// Of whatever type: what a device gets by itself can be stopped and go on elsewhere, and whoever
-    /// asks for the rest gets it.
+    /// asks for the rest gets it, unless the function itself contradicts the specification.
     #[test]
     fn every_default_is_movable(device in any_features(), id in any_id()) {
         let device = device | BASE;
         let offered = policy::offered(device, id);
         let silent = Features::RING_PACKED | Features::IN_ORDER;
         prop_assert_eq!(offered & silent, device & silent);
-        prop_assert_eq!(policy::provision(offered, Some(offered), id), Ok(offered));
+        let requested = consistent(offered, id);
+        prop_assert_eq!(policy::provision(offered, Some(requested), id), Ok(requested));
         let default = policy::provision(offered, None, id).unwrap();
         prop_assert_eq!(default, policy::default(offered, id));
         prop_assert!(policy::is_movable(default));
@@ -199,15 +349,22 @@ proptest! {
     fn provisioning_yields_what_was_asked_or_says_why(
         offered in any_features(),
         requested in any_features(),
+        id in any_id(),
         with_base: bool,
         subset: bool,
+        repaired: bool,
     ) {
         let offered = if with_base { offered | BASE } else { offered };
         let requested = if subset { requested & offered } else { requested };
-        match policy::provision(offered, Some(requested), DeviceId::NET) {
+        let requested = if with_base && subset { requested | BASE } else { requested };
+        let requested = if repaired { consistent(requested, id) } else { requested };
+        match policy::provision(offered, Some(requested), id) {
             Ok(features) => {
                 prop_assert_eq!(features, requested);
                 prop_assert!(offered.contains(requested) && requested.contains(BASE));
+                prop_assert_eq!(dependent(requested, id), Features::EMPTY);
+                // A driver that takes all that it is offered is not refused.
+                prop_assert_eq!(policy::accept(features, features, id), Ok(()));
             }
             Err(ProvisionError::NotOffered(bits)) => {
                 prop_assert_eq!(bits.bits(), requested.bits() & !offered.bits());
@@ -218,7 +375,27 @@ proptest! {
                 prop_assert_eq!(bits.bits(), BASE.bits() & !requested.bits());
                 prop_assert!(bits.bits() != 0);
             }
+            Err(error @ ProvisionError::Unmet { .. }) => {
+                prop_assert_eq!(error, ProvisionError::Unmet { requested, id });
+                prop_assert!(offered.contains(requested) && requested.contains(BASE));
+                let named = policy::unmet(requested, id)
+                    .inspect(|unmet| assert!(!requested.intersects(unmet.needs)))
+                    .fold(Features::EMPTY, |named, unmet| named | unmet.features);
+                prop_assert_eq!(named, dependent(requested, id));
+                prop_assert!(!named.is_empty());
+            }
         }
+    }
+
+    /// What is left out on the way from the function to a consumer is nothing that the rest requires.
+    #[test]
+    fn a_consistent_function_makes_consistent_devices(device in any_features(), id in any_id()) {
+        let device = consistent(device | BASE, id);
+        let offered = policy::offered(device, id);
+        prop_assert_eq!(policy::provision(offered, Some(offered), id), Ok(offered));
+        let default = policy::provision(offered, None, id).unwrap();
+        prop_assert_eq!(policy::provision(offered, Some(default), id), Ok(default));
+        prop_assert_eq!(policy::accept(default, default, id), Ok(()));
     }
 
     #[test]
