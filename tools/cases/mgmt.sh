@@ -60,7 +60,7 @@ case_device_features_bind_the_consumer() {
 	client abuse "$NODE_A" --peer "$NODE_B" --only features
 }
 
-# Features the function does not have: EINVAL, and one line that names them.
+# Features that the function or no device can have: EINVAL, and one line that names them.
 case_wrong_features_are_named() {
 	one_vf
 	log_mark
@@ -71,6 +71,11 @@ case_wrong_features_are_named() {
 	log_mark
 	run_fails "Invalid argument" vdpa_add "$A" d0 device_features "$(hex $NET_MAC)"
 	one_line "$A" VERSION_1 ACCESS_PLATFORM
+	# What no device may offer: a feature without the one that it requires.
+	log_mark
+	run_fails "Invalid argument" vdpa_add "$A" d0 device_features "$(hex $((LEAST | NET_MAC | NET_CTRL_RX)))"
+	one_line "$A" "lack CTRL_VQ (required by CTRL_RX)"
+	run_ok test ! -e "$VDPA/devices/d0"
 	run_ok vdpa_add "$A" d0
 }
 

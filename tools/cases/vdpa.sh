@@ -14,7 +14,6 @@ NET_MAC=$((1 << 5))
 NET_STATUS=$((1 << 16))
 NET_CTRL_VQ=$((1 << 17))
 NET_CTRL_RX=$((1 << 18))
-NET_MQ=$((1 << 22))
 RING_PACKED=$((1 << 34))
 # What no device can be without: VERSION_1, ACCESS_PLATFORM.
 LEAST=$((1 << 32 | 1 << 33))
