@@ -35,9 +35,10 @@ use core::fmt;
 
 use crate::control;
 use crate::device_id::DeviceId;
-use crate::features::blk;
 use crate::features::net;
 use crate::features::Features;
+use crate::requirement::coherent;
+use crate::requirement::unmet;
 
 /// What every function must have and every consumer must accept.
 pub const MANDATORY: Features = Features::VERSION_1.union(Features::ACCESS_PLATFORM);
@@ -176,91 +177,6 @@ pub const fn required(device: Features) -> Result<(), MissingFeature> {
     }
 }
 
-/// Features that a device must not offer without another one.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub struct Requirement {
-    /// The features, each of which has the requirement.
-    pub features: Features,
-    /// What they require: one of these is enough.
-    pub needs: Features,
-}
-
-/// What network devices must not offer alone: the list of virtio 1.3, 5.1.3.1; of what needs CTRL_VQ also
-/// CTRL_RX_EXTRA and HASH_REPORT, which 5.1.4.1 says should not be offered without it, and
-/// CTRL_GUEST_OFFLOADS, which is nothing but a command.
-///
-/// Linux's driver does not make do with the rest of what such a device offers. For most of what needs
-/// CTRL_VQ it refuses a device without; for CTRL_GUEST_OFFLOADS it does not, and runs into a `BUG_ON()`
-/// when somebody switches an offload.
-///
-/// HASH_TUNNEL is not here, as it is never [`offered`].
-const NET_REQUIREMENTS: &[Requirement] = &[
-    Requirement {
-        features: net::GUEST_TSO4
-            .union(net::GUEST_TSO6)
-            .union(net::GUEST_UFO)
-            .union(net::GUEST_USO4)
-            .union(net::GUEST_USO6),
-        needs: net::GUEST_CSUM,
-    },
-    Requirement {
-        features: net::GUEST_ECN,
-        needs: net::GUEST_TSO4.union(net::GUEST_TSO6),
-    },
-    Requirement {
-        features: net::HOST_TSO4
-            .union(net::HOST_TSO6)
-            .union(net::HOST_UFO)
-            .union(net::HOST_USO),
-        needs: net::CSUM,
-    },
-    Requirement {
-        features: net::HOST_ECN.union(net::RSC_EXT),
-        needs: net::HOST_TSO4.union(net::HOST_TSO6),
-    },
-    Requirement {
-        features: net::CTRL_GUEST_OFFLOADS
-            .union(net::CTRL_RX)
-            .union(net::CTRL_VLAN)
-            .union(net::CTRL_RX_EXTRA)
-            .union(net::GUEST_ANNOUNCE)
-            .union(net::MQ)
-            .union(net::CTRL_MAC_ADDR)
-            .union(net::VQ_NOTF_COAL)
-            .union(net::NOTF_COAL)
-            .union(net::HASH_REPORT)
-            .union(net::RSS),
-        needs: net::CTRL_VQ,
-    },
-];
-
-/// What block devices must not offer alone (virtio 1.3, 5.2.5.2).
-const BLOCK_REQUIREMENTS: &[Requirement] = &[Requirement {
-    features: blk::CONFIG_WCE,
-    needs: blk::FLUSH,
-}];
-
-/// The requirements for which a device of type `id` must not offer these `features`, and which of them
-/// have each: "The device MUST NOT offer a feature which requires another feature which was not offered"
-/// (virtio 1.3, 2.2.2).
-///
-/// Only network and block devices have some: of other types nothing is known, and nothing blocked.
-pub fn unmet(features: Features, id: DeviceId) -> impl Iterator<Item = Requirement> {
-    let requirements = match id {
-        DeviceId::NET => NET_REQUIREMENTS,
-        DeviceId::BLOCK => BLOCK_REQUIREMENTS,
-        _ => &[],
-    };
-    requirements
-        .iter()
-        .filter(move |requirement| !features.intersects(requirement.needs))
-        .map(move |requirement| Requirement {
-            features: features.intersection(requirement.features),
-            needs: requirement.needs,
-        })
-        .filter(|unmet| !unmet.features.is_empty())
-}
-
 /// Why a provisioning request (`vdpa dev add ... device_features`) was refused.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum ProvisionError {
@@ -336,9 +252,9 @@ impl fmt::Display for ProvisionError {
 /// The features that a new vDPA device gets, out of those that the function has `offered`: the
 /// `requested` ones, or those of [`default`] for a device of type `id` if the request names none.
 ///
-/// What was requested has to be a set that a device may offer, and [`accept`] takes it as a whole then.
-/// The default is such a set if the features of the function are. That is not checked: a function that
-/// contradicts itself is not the fault of a request that names nothing.
+/// It is a set that a device may offer, and that [`accept`] takes as a whole. A request has to be one; of
+/// the default, what a function that contradicts itself offers alone is left out. That is no fault of
+/// whoever asked for nothing, and no driver has to cope with it: Linux's would not.
 ///
 /// # Errors
 ///
@@ -348,14 +264,14 @@ pub fn provision(
     requested: Option<Features>,
     id: DeviceId,
 ) -> Result<Features, ProvisionError> {
-    let features = requested.unwrap_or(default(offered, id));
+    let features = requested.unwrap_or(coherent(default(offered, id), id));
     let unknown = features.difference(offered);
     let missing = MANDATORY.difference(features);
     if !unknown.is_empty() {
         Err(ProvisionError::NotOffered(unknown))
     } else if !missing.is_empty() {
         Err(ProvisionError::Missing(missing))
-    } else if requested.is_some() && unmet(features, id).next().is_some() {
+    } else if unmet(features, id).next().is_some() {
         Err(ProvisionError::Unmet {
             requested: features,
             id,

@@ -79,6 +79,7 @@ pub mod queue;
 pub mod refusal;
 pub mod relay;
 pub mod request;
+pub mod requirement;
 pub mod rules;
 pub mod split;
 pub mod standing;
