@@ -65,6 +65,20 @@ case_loopback() {
 	conforms l0
 }
 
+# vduse_disk NAME: a disk that is a program, QEMU's, on the kernel's driver for such. One that
+# has died is started again, which the log then shows: the device stays, and waits for it.
+vduse_disk() {
+	load vduse || die "loading vduse" "$(dmesg | tail -n 5)"
+	truncate -s 16M "/tmp/$1.img"
+	until qemu-storage-daemon --blockdev driver=file,node-name=disk,filename="/tmp/$1.img" \
+		--export type=vduse-blk,id=export,node-name=disk,name="$1",writable=on; do
+		echo "# the program of $1 has died"
+		sleep 1
+	done >"/tmp/$1.out" 2>&1 &
+	wait_for "$SOON" test -e "/dev/vduse/$1" || die "the program of $1 starts" "$(cat "/tmp/$1.out")"
+	vdpa dev add name "$1" mgmtdev vduse || die "adding $1"
+}
+
 # Every parent driver that there is: ours, and those of the kernel. None of these is to
 # pass or fail here; the log ends with the table of Documentation/conformance.md.
 # drivers: vf_vdpa
@@ -89,7 +103,8 @@ case_parents() {
 		load "vdpa_sim_$device" || die "loading vdpa_sim_$device" "$(dmesg | tail -n 5)"
 		vdpa dev add name "vdpa_sim_$device" mgmtdev "vdpasim_$device" || die "adding vdpa_sim_$device"
 	done
-	for device in vf_vdpa vf_vdpa_blk loopback vp_vdpa vdpa_sim_net vdpa_sim_blk; do
+	vduse_disk vduse_blk
+	for device in vf_vdpa vf_vdpa_blk loopback vp_vdpa vdpa_sim_net vdpa_sim_blk vduse_blk; do
 		bus vhost $device || die "giving $device to vhost_vdpa"
 		wait_for "$SOON" vhost_node $device || die "$device has no node"
 		"$LAB/bin/vdpa-conform" run "$(vhost_node $device)" --name $device --json /tmp/$device.json \
@@ -98,5 +113,6 @@ case_parents() {
 		eq "$(jq 'length > 50' /tmp/$device.json)" true "$device was looked at"
 		columns+=("$device=/tmp/$device.json")
 	done
+	sort /tmp/vduse_blk.out | uniq -c | sed 's/^/# vduse_blk: /'
 	"$LAB/bin/vdpa-conform" table "${columns[@]}" | sed 's/^/# |/'
 }

@@ -46,7 +46,8 @@ pub fn run(cx: &Context, out: &Path) -> Result<bool> {
         "<!-- SPDX-License-Identifier: GPL-2.0 -->\n\
          # Who keeps to what\n\n\
          Every parent driver that runs in the lab, looked at by `vdpa-conform` ([testing.md](testing.md)): ours on a\n\
-         virtual function and on a disk, the sample, and of the kernel `vp_vdpa` and the simulators. A dash: the text\n\
+         virtual function and on a disk, the sample, and of the kernel `vp_vdpa`, the simulators, and VDUSE with a disk\n\
+         that is a program of QEMU's. A dash: the text\n\
          demands nothing of this device, or it does not offer what the case is about. Written by\n\
          `tools/bootstrap conformance` at commit {commit}, with Linux {}.\n\n",
         machine.release

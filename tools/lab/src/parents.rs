@@ -11,26 +11,33 @@ use crate::cache::Key;
 use crate::context::Context;
 use crate::{kernel, step};
 
-/// Where their source is: `vp_vdpa`, the simulators, and what these are made of.
-const SOURCES: [&str; 3] = [
+/// Where their source is: `vp_vdpa`, the simulators and what these are made of, and the driver of
+/// devices that are programs.
+const SOURCES: [&str; 4] = [
     "drivers/vdpa/virtio_pci",
     "drivers/vdpa/vdpa_sim",
+    "drivers/vdpa/vdpa_user",
     "drivers/vhost/vringh.c",
 ];
 
 /// Modules, in an order in which they can be loaded.
-const MODULES: [&str; 5] = [
+const MODULES: [&str; 6] = [
     "vringh",
     "vp_vdpa",
     "vdpa_sim",
     "vdpa_sim_net",
     "vdpa_sim_blk",
+    "vduse",
 ];
+
+/// The objects of modules that are made of several.
+const PARTS: &str = "vduse-y := vduse_dev.o iova_domain.o";
 
 /// Builds them from the kernel's own source, and returns their files.
 pub fn build(cx: &Context, tree: &Path) -> Result<Vec<PathBuf>> {
     let key = Key::default()
         .add(MODULES.join(" "))
+        .add(PARTS)
         .add(kernel::key(cx)?)
         .name();
     let dir = cx.cache.entry("parents", &key, |dir| {
@@ -40,7 +47,7 @@ pub fn build(cx: &Context, tree: &Path) -> Result<Vec<PathBuf>> {
         let objects: Vec<String> = MODULES.iter().map(|name| format!("{name}.o")).collect();
         fs::write(
             dir.join("Makefile"),
-            format!("obj-m := {}\n", objects.join(" ")),
+            format!("obj-m := {}\n{PARTS}\n", objects.join(" ")),
         )?;
         let mut make = cx.kernel_make(tree)?;
         make.arg(format!("M={}", dir.display())).arg("modules");
