@@ -2,7 +2,7 @@
 //! The project's modules: built out of a copy, so that nothing is left in the checkout.
 
 use std::collections::BTreeSet;
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -14,10 +14,12 @@ use crate::step;
 /// Parts of the checkout that Kbuild needs.
 const SOURCES: [&str; 4] = ["Kbuild", "rust", "drivers", "samples"];
 
+/// File that is in a folder while no warning is known of what was compiled there.
+const QUIET: &str = ".quiet";
+
 /// Copies the sources into the cache; unchanged files keep their time, so a build is incremental.
-fn copy_sources(cx: &Context, kind: &str) -> Result<PathBuf> {
-    let to = cx.cache.path(&format!("{kind}-{}", cx.checkout_key()));
-    fs::create_dir_all(&to)?;
+fn copy_sources(cx: &Context, to: &Path) -> Result<()> {
+    fs::create_dir_all(to)?;
     let mut rsync = Command::new("rsync");
     rsync
         .args(["--archive", "--checksum", "--no-times", "--delete"])
@@ -37,37 +39,66 @@ fn copy_sources(cx: &Context, kind: &str) -> Result<PathBuf> {
             "--exclude=.*.d",
         ])
         .args(SOURCES.iter().map(|name| cx.top.join(name)))
-        .arg(&to);
+        .arg(to);
     step::run(
         "copying the sources",
         &cx.cache.log(&format!("copy-{}", cx.checkout_key())),
         &mut rsync,
-    )?;
-    Ok(to)
+    )
+    .map(drop)
 }
 
 fn kbuild(cx: &Context, tree: &Path, kind: &str, text: &str, more: &[&str]) -> Result<PathBuf> {
-    let _lock = cx.cache.lock(
-        &format!("{kind}-{}", cx.checkout_key()),
-        "it builds the modules of this checkout",
-    )?;
-    let dir = copy_sources(cx, kind)?;
-    let log = cx.cache.log(&format!("{kind}-{}", cx.checkout_key()));
-    let mut make = cx.kernel_make(tree)?;
-    make.arg(format!("M={}", dir.display()))
-        .args(more)
-        .arg("modules");
-    step::run(text, &log, &mut make)?;
-    let output = fs::read_to_string(&log).unwrap_or_default();
-    if let Some(line) = first_warning(&output) {
-        // The next build must show it again, and not find everything up to date.
-        let _ = fs::remove_dir_all(&dir);
+    let name = format!("{kind}-{}", cx.checkout_key());
+    let _lock = cx
+        .cache
+        .lock(&name, "it builds the modules of this checkout")?;
+    let log = cx.cache.log(&name);
+    let dir = cx.cache.path(&name);
+    quietly(&dir, text, &log, || {
+        copy_sources(cx, &dir)?;
+        let mut make = cx.kernel_make(tree)?;
+        make.arg(format!("M={}", dir.display()))
+            .args(more)
+            .arg("modules");
+        step::run(text, &log, &mut make).map(drop)
+    })?;
+    Ok(dir)
+}
+
+/// Builds in `dir`, and fails if that prints a warning to `log`.
+///
+/// The compiler warns when it makes an object, and not when the object is up to date. So nothing is
+/// kept of a build that has printed a warning, or that was interrupted: not even if it failed for
+/// something else.
+fn quietly(dir: &Path, text: &str, log: &Path, build: impl FnOnce() -> Result<()>) -> Result<()> {
+    let mark = dir.join(QUIET);
+    if mark.exists() {
+        fs::remove_file(&mark)?;
+    } else if dir.exists() {
+        fs::remove_dir_all(dir).with_context(|| format!("removing {}", dir.display()))?;
+    }
+    let built = build();
+    let output = match fs::read(log) {
+        Ok(output) => output,
+        Err(error) => {
+            built?;
+            return Err(error).with_context(|| format!("reading {}", log.display()));
+        }
+    };
+    let output = String::from_utf8_lossy(&output);
+    let warning = first_warning(&output);
+    if warning.is_none() && dir.exists() {
+        File::create(&mark)?;
+    }
+    built?;
+    if let Some(line) = warning {
         bail!(
             "{text} printed a warning: {line}; full log: {}",
             log.display()
         );
     }
-    Ok(dir)
+    Ok(())
 }
 
 /// The first line of a build that complains.
@@ -95,11 +126,12 @@ pub fn build(cx: &Context, tree: &Path) -> Result<Vec<PathBuf>> {
 /// What a user does who has a kernel tree that knows Rust: `make`, `make install`, `make clean`. Returns
 /// what does not come of it.
 pub fn check_make(cx: &Context, tree: &Path) -> Result<Vec<String>> {
-    let _lock = cx.cache.lock(
-        &format!("kdir-{}", cx.checkout_key()),
-        "it builds the modules of this checkout",
-    )?;
-    let dir = copy_sources(cx, "kdir")?;
+    let name = format!("kdir-{}", cx.checkout_key());
+    let _lock = cx
+        .cache
+        .lock(&name, "it builds the modules of this checkout")?;
+    let dir = cx.cache.path(&name);
+    copy_sources(cx, &dir)?;
     let root = dir.join("root");
     let _ = fs::remove_dir_all(&root);
     fs::copy(cx.top.join("Makefile"), dir.join("Makefile")).context("copying the Makefile")?;
@@ -262,5 +294,53 @@ mod tests {
         assert_eq!(first_warning(quiet), None);
         let loud = format!("{quiet}warning: unused variable: `x`\n");
         assert_eq!(first_warning(&loud), Some("warning: unused variable: `x`"));
+    }
+
+    fn scratch(name: &str) -> PathBuf {
+        std::env::temp_dir().join(format!("module-{}-{name}", std::process::id()))
+    }
+
+    /// Builds two objects: the first one warns, if `warns`, and the second one fails, if `fails`.
+    /// Returns what came of it, and whether the first one was compiled.
+    fn two_objects(top: &Path, warns: bool, fails: bool) -> (String, bool) {
+        let (dir, log) = (top.join("build"), top.join("log"));
+        let first = dir.join("first.o");
+        let mut compiled = false;
+        let built = quietly(&dir, "building", &log, || {
+            fs::create_dir_all(&dir)?;
+            compiled = !first.exists();
+            File::create(&first)?;
+            let said = if compiled && warns { "warning: x" } else { "" };
+            fs::write(&log, format!("$ make\n{said}\n"))?;
+            anyhow::ensure!(!fails, "the second one is wrong");
+            Ok(())
+        });
+        (
+            built.map_or_else(|error| error.to_string(), |()| "built".to_owned()),
+            compiled,
+        )
+    }
+
+    #[test]
+    fn a_warning_before_an_error_is_not_lost() {
+        let top = scratch("warning");
+        let build = |warns, fails| two_objects(&top, warns, fails);
+        assert_eq!(build(true, true), ("the second one is wrong".into(), true));
+        for _ in 0..2 {
+            let (result, compiled) = build(true, false);
+            assert!(result.contains("warning: x") && compiled, "{result}");
+        }
+        assert_eq!(build(false, false), ("built".into(), true));
+        fs::remove_dir_all(top).unwrap();
+    }
+
+    #[test]
+    fn what_is_quiet_is_not_compiled_again() {
+        let top = scratch("quiet");
+        let build = |fails| two_objects(&top, false, fails);
+        assert_eq!(build(true), ("the second one is wrong".into(), true));
+        assert_eq!(build(false), ("built".into(), false));
+        assert_eq!(build(false), ("built".into(), false));
+        fs::remove_dir_all(top).unwrap();
     }
 }
