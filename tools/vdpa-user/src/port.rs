@@ -11,6 +11,7 @@ use vmm_sys_util::eventfd::EventFd;
 
 use crate::device::{Device, feature, status};
 use crate::frame;
+use crate::memory::Memory;
 use crate::queue::{BUFFER, Queue};
 use crate::ring::{Buffer, Used};
 
@@ -301,21 +302,7 @@ impl Port {
             bail!("there is no control queue");
         };
         let memory = &self.device.memory;
-        let (at, answer) = (control.slot(0)?, control.slot(8)?);
-        memory.write(at, command)?;
-        memory.write(answer, &[0xff])?;
-        let chain = [
-            Buffer {
-                address: at + control.shift,
-                length: u32::try_from(command.len())?,
-                writable: false,
-            },
-            Buffer {
-                address: answer + control.shift,
-                length: 1,
-                writable: true,
-            },
-        ];
+        let chain = chain(control, memory, &[command])?;
         let mut sent = 0;
         while control.ring.add(&chain, sent).is_ok() {
             sent += 1;
@@ -328,10 +315,7 @@ impl Port {
             }
             Ok(returned == sent)
         })?;
-        let mut answered = [0xff];
-        memory.read(answer, &mut answered)?;
-        let [answered] = answered;
-        Ok((returned, answered))
+        Ok((returned, answer(control, memory)?))
     }
 
     /// Gives the control queue a command, piece by piece, and waits for the answer.
@@ -340,30 +324,7 @@ impl Port {
             bail!("there is no control queue");
         };
         let memory = &self.device.memory;
-        let mut at = control.slot(0)?;
-        let answer = control.slot(8)?;
-        let mut chain = Vec::new();
-        for piece in pieces {
-            memory.write(at, piece)?;
-            let length = u32::try_from(piece.len())?;
-            chain.push(Buffer {
-                address: at + control.shift,
-                length,
-                writable: false,
-            });
-            at += u64::from(length);
-        }
-        ensure!(
-            at <= answer,
-            "a command of {} pieces is too long",
-            pieces.len()
-        );
-        memory.write(answer, &[0xff])?;
-        chain.push(Buffer {
-            address: answer + control.shift,
-            length: 1,
-            writable: true,
-        });
+        let chain = chain(control, memory, pieces)?;
         control.ring.add(&chain, 0)?;
         control.publish()?;
         let mut used = None;
@@ -371,15 +332,12 @@ impl Port {
             used = control.ring.take()?;
             Ok(used.is_some())
         })?;
-        let mut answered = [0xff];
-        memory.read(answer, &mut answered)?;
         let written = used.map_or(0, |used| used.written);
         ensure!(
             written == 1,
             "the answer has {written} bytes instead of one"
         );
-        let [answered] = answered;
-        Ok(answered)
+        answer(control, memory)
     }
 
     /// All queues.
@@ -415,4 +373,44 @@ impl Port {
         self.device.reset()?;
         Ok(self.device)
     }
+}
+
+/// The buffer of the control queue in which answers arrive: behind all pieces of a command.
+const ANSWER: u32 = 8;
+
+/// Lays out a command, piece by piece, and room for its answer.
+fn chain(control: &Queue, memory: &Memory, pieces: &[&[u8]]) -> Result<Vec<Buffer>> {
+    let mut at = control.slot(0)?;
+    let answer = control.slot(ANSWER)?;
+    let mut chain = Vec::new();
+    for piece in pieces {
+        memory.write(at, piece)?;
+        let length = u32::try_from(piece.len())?;
+        chain.push(Buffer {
+            address: at + control.shift,
+            length,
+            writable: false,
+        });
+        at += u64::from(length);
+    }
+    ensure!(
+        at <= answer,
+        "a command of {} pieces is too long",
+        pieces.len()
+    );
+    memory.write(answer, &[0xff])?;
+    chain.push(Buffer {
+        address: answer + control.shift,
+        length: 1,
+        writable: true,
+    });
+    Ok(chain)
+}
+
+/// The answer to the last command.
+fn answer(control: &Queue, memory: &Memory) -> Result<u8> {
+    let mut answer = [0xff];
+    memory.read(control.slot(ANSWER)?, &mut answer)?;
+    let [answer] = answer;
+    Ok(answer)
 }
