@@ -129,55 +129,61 @@ fn commands(report: &mut Report, mut port: Port) -> Result<Device> {
     port.stop()
 }
 
+/// Where the device can read a page of the memory once more, and not write to it.
+const APART: u64 = memory::BASE + memory::SIZE + 0x20_0000;
+const PAGE: u64 = 4096;
+/// What is in the place of an answer before there is one.
+const UNTOUCHED: u8 = 0xaa;
+
 /// Memory that the process lets the device read, and nothing more.
 fn only_readable(report: &mut Report, device: Device) -> Result<Device> {
-    const PAGE: u64 = 4096;
-    const UNTOUCHED: u8 = 0xaa;
-    let apart = memory::BASE + memory::SIZE + 0x20_0000;
-
-    // The page as the kernel is to see it, then as the process does.
-    let start = |device: Device| -> Result<(Port, u64)> {
-        let port = Port::start(device, SETUP)?;
-        let memory = &port.device.memory;
-        let page = memory.allocate(PAGE, PAGE)?;
-        let offset = usize::try_from(page - memory::BASE)?;
-        memory.write(page, &[0, 0, 1, UNTOUCHED])?;
-        port.device
-            .map_readable(apart, PAGE, memory.host_address()?.wrapping_add(offset))?;
-        Ok((port, page))
-    };
-    let byte = |port: &Port, at: u64| -> Result<u8> {
-        let mut byte = [0];
-        port.device.memory.read(at, &mut byte)?;
-        let [byte] = byte;
-        Ok(byte)
-    };
-
-    let (port, page) = start(device)?;
-    let answer = page + 3;
-    break_ring(&port, &[(apart, 3, NEXT, 1), (answer, 1, WRITE, 0)], 0, 1)?;
+    let (port, answer) = command_apart(device, true)?;
     let seen = wait::until("an answer", || Ok(byte(&port, answer)? == 0));
     report.step("a command is read where reading is allowed", seen);
-    port.device.unmap(apart, PAGE)?;
+    let device = stop_apart(port)?;
 
-    let (port, page) = start(port.stop()?)?;
-    break_ring(
-        &port,
-        &[(apart, 3, NEXT, 1), (apart + 3, 1, WRITE, 0)],
-        0,
-        1,
-    )?;
-    let seen: Result<()> = (|| {
-        wait::until("NEEDS_RESET", || {
-            Ok(port.device.status()? & status::NEEDS_RESET != 0)
-        })?;
-        let answer = byte(&port, page + 3)?;
+    let (port, answer) = command_apart(device, false)?;
+    let seen = demands_reset(&port.device).and_then(|()| {
+        let answer = byte(&port, answer)?;
         ensure!(answer == UNTOUCHED, "{answer:#x} was written");
         Ok(())
-    })();
+    });
     report.step("no answer is written where only reading is allowed", seen);
-    port.device.unmap(apart, PAGE)?;
+    stop_apart(port)
+}
+
+/// Gives a device a command that it can only read. The answer belongs into the byte behind it: at the
+/// address at which the device can write, if `writable`. Returns that one.
+fn command_apart(device: Device, writable: bool) -> Result<(Port, u64)> {
+    let port = Port::start(device, SETUP)?;
+    let memory = &port.device.memory;
+    let page = memory.allocate(PAGE, PAGE)?;
+    memory.write(page, &[0, 0, 1, UNTOUCHED])?;
+    let offset = usize::try_from(page - memory::BASE)?;
+    port.device
+        .map_readable(APART, PAGE, memory.host_address()?.wrapping_add(offset))?;
+    let answer = if writable { page } else { APART } + 3;
+    break_ring(&port, &[(APART, 3, NEXT, 1), (answer, 1, WRITE, 0)], 0, 1)?;
+    Ok((port, page + 3))
+}
+
+fn stop_apart(port: Port) -> Result<Device> {
+    port.device.unmap(APART, PAGE)?;
     port.stop()
+}
+
+fn byte(port: &Port, at: u64) -> Result<u8> {
+    let mut byte = [0];
+    port.device.memory.read(at, &mut byte)?;
+    let [byte] = byte;
+    Ok(byte)
+}
+
+/// Waits until the device does.
+fn demands_reset(device: &Device) -> Result<()> {
+    wait::until("NEEDS_RESET", || {
+        Ok(device.status()? & status::NEEDS_RESET != 0)
+    })
 }
 
 /// A descriptor: address, length, flags, next.
@@ -246,9 +252,7 @@ fn broken(report: &mut Report, mut device: Device) -> Result<Device> {
                 wait::any(&[&port.config_call], wait::PATIENCE)?,
                 "no configuration interrupt"
             );
-            wait::until("NEEDS_RESET", || {
-                Ok(port.device.status()? & status::NEEDS_RESET != 0)
-            })
+            demands_reset(&port.device)
         })();
         report.step(format!("{what}: the device demands a reset"), seen);
         device = port.stop()?;
@@ -331,9 +335,7 @@ pub fn isolation(report: &mut Report, proof: &Proof) -> Result<()> {
     device.set_queue(2, 16, ring.areas(), 0)?;
     device.enable(2, true)?;
     device.raw_status(device.status()? | status::DRIVER_OK)?;
-    let seen = wait::until("NEEDS_RESET", || {
-        Ok(device.status()? & status::NEEDS_RESET != 0)
-    });
+    let seen = demands_reset(&device);
     report.step(
         "memory of address space 0 does not exist in address space 1",
         seen,
