@@ -69,7 +69,7 @@ impl Function<'_> {
         // What the queue's relay has later.
         let slot = TRANSMIT.saturating_add(1);
         let Ok(memory) = self.own_memory(control, slot, MEMORY_LEN, READ_ONLY_LEN) else {
-            self.complain(fmt!("nobody was told that its guest is here"));
+            self.nobody_was_told();
             return Ok(());
         };
         let Some(mut requests) = Requests::new(limits.max_size, memory.address()) else {
@@ -94,7 +94,7 @@ impl Function<'_> {
         // Functions send nothing that comes from an address which is not theirs.
         self.program_mac(control)?;
         if !self.send(&mut requests, &memory, limits, announcement.bytes()) {
-            self.complain(fmt!("nobody was told that its guest is here"));
+            self.nobody_was_told();
         }
         if negotiated.contains(Features::RING_RESET) {
             return self
@@ -113,6 +113,10 @@ impl Function<'_> {
         }
         self.negotiate_again(control)?;
         self.prepare(control, profile)
+    }
+
+    fn nobody_was_told(&self) {
+        self.complain(fmt!("nobody was told that its guest is here"));
     }
 
     /// Returns the address of a station that has come from elsewhere, if there is one.
