@@ -5,9 +5,8 @@
 
 # shellcheck source=tools/cases/vdpa.sh
 . "$LAB/cases/vdpa.sh"
-
-# A boot takes minutes on a busy host: it may run under two layers of emulation.
-BOOT=400
+# shellcheck source=tools/cases/guest.sh
+. "$LAB/cases/guest.sh"
 
 # What the guest has wherever it is.
 MAC=52:54:00:00:00:77
@@ -26,30 +25,6 @@ two_places() {
 	add_pair "$@"
 	to_vhost
 	ns_with right "$(netdev "$(pf)")" "$RIGHT/24" || die "moving the physical function into a container"
-}
-
-# qmp NAME COMMAND [ARGUMENTS]: what QEMU answers, as JSON
-qmp() {
-	python3 - "/tmp/$1.qmp" "$2" "${3:-{\}}" <<-'PYTHON'
-		import json, socket, sys
-		monitor = socket.socket(socket.AF_UNIX)
-		monitor.settimeout(120)
-		monitor.connect(sys.argv[1])
-		lines = monitor.makefile("rw")
-		def ask(command, arguments):
-		    lines.write(json.dumps({"execute": command, "arguments": arguments}) + "\n")
-		    lines.flush()
-		    for line in lines:
-		        answer = json.loads(line)
-		        if "error" in answer:
-		            sys.exit(f"{command}: {answer['error']['desc']}")
-		        if "return" in answer:
-		            return answer["return"]
-		    sys.exit(f"{command}: QEMU has gone")
-		lines.readline()
-		ask("qmp_capabilities", {})
-		print(json.dumps(ask(sys.argv[2], json.loads(sys.argv[3]))))
-	PYTHON
 }
 
 # talk LOG: a connection to the guest that sends back what it gets. It ends, once

@@ -5,9 +5,8 @@
 
 # shellcheck source=tools/cases/vdpa.sh
 . "$LAB/cases/vdpa.sh"
-
-# A boot takes minutes on a busy host: it may run under two layers of emulation.
-BOOT=400
+# shellcheck source=tools/cases/guest.sh
+. "$LAB/cases/guest.sh"
 
 neighbour() {
 	modprobe vhost_vdpa
