@@ -14,6 +14,7 @@ mod compare;
 mod conformance;
 mod console;
 mod context;
+mod emulator;
 mod guest;
 mod initramfs;
 mod kernel;
