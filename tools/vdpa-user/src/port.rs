@@ -4,22 +4,19 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use clap::Args;
 use nix::sys::eventfd::EfdFlags;
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::device::{Device, feature, status};
 use crate::frame;
-use crate::memory::Memory;
 use crate::queue::{BUFFER, Queue};
 use crate::ring::{Buffer, Used};
 
-/// Descriptors of the control queue.
-pub const CONTROL_SIZE: u16 = 16;
+mod control;
 
-/// Class and command of "use this many queue pairs" (virtio 1.3, 5.1.6.5.6).
-const MQ_PAIRS_SET: [u8; 2] = [4, 0];
+pub use control::{CONTROL_SIZE, control_index};
 
 /// How a port is set up.
 #[derive(Args, Clone, Copy, Debug)]
@@ -66,15 +63,6 @@ impl Default for Setup {
             control: false,
             control_shift: 0,
         }
-    }
-}
-
-/// The number of the control queue. With MQ it comes after all the pairs there could be.
-pub fn control_index(device: &Device, features: u64) -> Result<u16> {
-    if features & feature::MQ != 0 {
-        Ok(2 * device.config16(8)?)
-    } else {
-        Ok(2)
     }
 }
 
@@ -283,63 +271,6 @@ impl Port {
         Ok(tags)
     }
 
-    /// Tells the device how many pairs are in use, through the control queue.
-    pub fn set_pairs(&mut self, pairs: u16) -> Result<()> {
-        let mut bytes = MQ_PAIRS_SET.to_vec();
-        bytes.extend(pairs.to_le_bytes());
-        let answer = self.command(&[&bytes[..2], &bytes[2..]])?;
-        ensure!(
-            answer == 0,
-            "the device refused {pairs} pairs: answer {answer}"
-        );
-        Ok(())
-    }
-
-    /// Fills the control queue with one command, again and again, and rings its doorbell once. Returns
-    /// how many have come back, and the last answer.
-    pub fn commands(&mut self, command: &[u8]) -> Result<(u32, u8)> {
-        let Some(control) = &mut self.control else {
-            bail!("there is no control queue");
-        };
-        let memory = &self.device.memory;
-        let chain = chain(control, memory, &[command])?;
-        let mut sent = 0;
-        while control.ring.add(&chain, sent).is_ok() {
-            sent += 1;
-        }
-        control.publish()?;
-        let mut returned = 0;
-        crate::wait::until("answers of the control queue", || {
-            while control.ring.take()?.is_some() {
-                returned += 1;
-            }
-            Ok(returned == sent)
-        })?;
-        Ok((returned, answer(control, memory)?))
-    }
-
-    /// Gives the control queue a command, piece by piece, and waits for the answer.
-    pub fn command(&mut self, pieces: &[&[u8]]) -> Result<u8> {
-        let Some(control) = &mut self.control else {
-            bail!("there is no control queue");
-        };
-        let memory = &self.device.memory;
-        let chain = chain(control, memory, pieces)?;
-        control.ring.add(&chain, 0)?;
-        control.publish()?;
-        let mut used = None;
-        crate::wait::until("an answer of the control queue", || {
-            used = control.ring.take()?;
-            Ok(used.is_some())
-        })?;
-        let written = used.map_or(0, |used| used.written);
-        ensure!(
-            written == 1,
-            "the answer has {written} bytes instead of one"
-        );
-        answer(control, memory)
-    }
-
     /// All queues.
     pub fn queues(&self) -> impl Iterator<Item = &Queue> {
         self.pairs
@@ -373,44 +304,4 @@ impl Port {
         self.device.reset()?;
         Ok(self.device)
     }
-}
-
-/// The buffer of the control queue in which answers arrive: behind all pieces of a command.
-const ANSWER: u32 = 8;
-
-/// Lays out a command, piece by piece, and room for its answer.
-fn chain(control: &Queue, memory: &Memory, pieces: &[&[u8]]) -> Result<Vec<Buffer>> {
-    let mut at = control.slot(0)?;
-    let answer = control.slot(ANSWER)?;
-    let mut chain = Vec::new();
-    for piece in pieces {
-        memory.write(at, piece)?;
-        let length = u32::try_from(piece.len())?;
-        chain.push(Buffer {
-            address: at + control.shift,
-            length,
-            writable: false,
-        });
-        at += u64::from(length);
-    }
-    ensure!(
-        at <= answer,
-        "a command of {} pieces is too long",
-        pieces.len()
-    );
-    memory.write(answer, &[0xff])?;
-    chain.push(Buffer {
-        address: answer + control.shift,
-        length: 1,
-        writable: true,
-    });
-    Ok(chain)
-}
-
-/// The answer to the last command.
-fn answer(control: &Queue, memory: &Memory) -> Result<u8> {
-    let mut answer = [0xff];
-    memory.read(control.slot(ANSWER)?, &mut answer)?;
-    let [answer] = answer;
-    Ok(answer)
 }
