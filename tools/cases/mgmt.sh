@@ -1,14 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
-# The management device and what `vdpa dev add` accepts.
+# The management device and its devices: what is shown of them, refusals, what is left behind.
 
 # shellcheck source=tools/cases/vdpa.sh
 . "$LAB/cases/vdpa.sh"
-
-one_vf() {
-	ready_vfs 1
-	A=$(vf 0)
-}
 
 # What an administrator sees of a function.
 case_shows_the_function() {
@@ -46,39 +41,6 @@ case_masks_what_vdpa_cannot_carry() {
 		'[]' "no bit that is masked is offered"
 }
 
-# device_features: a subset is what the device then has, and what its consumer may use.
-case_device_features_are_a_subset() {
-	vhost_pair 0 device_features "$(hex $((LEAST | NET_MAC)))"
-	eq "$(info "$NODE_A" feature_bits)" "[5,32,33]" "the device has what was asked for"
-	run_ok "$CLIENT" transfer "$NODE_A" "$NODE_B" --count 50
-}
-
-# Unprovisioned features are refused when a consumer asks for them (vp_vdpa lets them pass).
-# limit: 120
-case_device_features_bind_the_consumer() {
-	vhost_pair 0 device_features "$(hex $LEAST)"
-	client abuse "$NODE_A" --peer "$NODE_B" --only features
-}
-
-# Features that the function or no device can have: EINVAL, and one line that names them.
-case_wrong_features_are_named() {
-	one_vf
-	log_mark
-	run_fails "Invalid argument" vdpa_add "$A" d0 device_features "$(hex $((LEAST | 1 << 38 | 1 << 45)))"
-	run_ok test ! -e "$VDPA/devices/d0"
-	one_line "$A" NOTIFICATION_DATA
-	match "$(log_since)" '*bit45*' "the unknown bit is named by its number"
-	log_mark
-	run_fails "Invalid argument" vdpa_add "$A" d0 device_features "$(hex $NET_MAC)"
-	one_line "$A" VERSION_1 ACCESS_PLATFORM
-	# What no device may offer: a feature without the one that it requires.
-	log_mark
-	run_fails "Invalid argument" vdpa_add "$A" d0 device_features "$(hex $((LEAST | NET_MAC | NET_CTRL_RX)))"
-	one_line "$A" "lack CTRL_VQ (required by CTRL_RX)"
-	run_ok test ! -e "$VDPA/devices/d0"
-	run_ok vdpa_add "$A" d0
-}
-
 # A function carries one device; a second add changes nothing.
 # limit: 120
 case_second_add_is_busy() {
@@ -113,59 +75,6 @@ case_delete_takes_the_right_one() {
 	for dev in again d2; do
 		eq "$(vdpa -j dev show $dev | jq -r ".dev.$dev.vendor_id")" 6900 "$dev still answers"
 	done
-}
-
-# mtu: shown by the device instead of the function's own.
-case_mtu_is_shown() {
-	one_vf
-	run_ok vdpa_add "$A" d0
-	eq "$(config d0 mtu)" 9000 "without the attribute it is the function's"
-	run_ok vdpa dev del d0
-	local mtu
-	for mtu in 9000 1400 68; do
-		run_ok vdpa_add "$A" d0 mtu $mtu
-		eq "$(config d0 mtu)" $mtu "the configuration shows an MTU of $mtu"
-		run_ok vdpa dev del d0
-	done
-	log_mark
-	run_fails "Invalid argument" vdpa_add "$A" d0 mtu 9001
-	one_line "$A" 9000
-	# The function's own configuration is not changed by all this.
-	run_ok vdpa_add "$A" d0
-	eq "$(config d0 mtu)" 9000 "afterwards it is the function's again"
-}
-
-# mtu of a function that has no such feature: refused with a reason.
-case_mtu_needs_its_feature() {
-	make_vfs 4
-	A=$(vf 2)
-	bind_driver "$A"
-	log_mark
-	run_fails "not supported" vdpa_add "$A" d0 mtu 1400
-	one_line "$A" MTU
-	run_ok vdpa_add "$A" d0
-}
-
-# max_vqp: shown by the device, within what the function has.
-case_max_vqp_is_shown() {
-	has_taps || skip "one queue pair: taps are not allowed here"
-	make_vfs 4
-	A=$(vf 2)
-	bind_driver "$A"
-	[ "$(mgmtdev "$A" max_supported_vqs)" -gt 3 ] || skip "one queue pair: the driver sees no more"
-	local vqp
-	for vqp in 1 2 3 4; do
-		run_ok vdpa_add "$A" d0 max_vqp $vqp
-		eq "$(config d0 max_vq_pairs)" $vqp "the configuration shows $vqp pairs"
-		eq "$(vdpa -j dev show d0 | jq .dev.d0.max_vqs)" $((2 * vqp + 1)) "$vqp pairs have their queues"
-		run_ok vdpa dev del d0
-	done
-	log_mark
-	run_fails "Invalid argument" vdpa_add "$A" d0 max_vqp 5
-	one_line "$A" "4 queue pairs"
-	run_fails "Invalid argument" vdpa_add "$A" d0 max_vqp 65535
-	run_ok vdpa_add "$A" d0
-	eq "$(config d0 max_vq_pairs)" 4 "without the attribute it is the function's"
 }
 
 # A function that is not a virtio function is refused in one line.
@@ -278,85 +187,6 @@ case_debugfs_tells_the_state() {
 
 no_driver_ok() {
 	! grep -q DRIVER_OK "$1"
-}
-
-# /proc/interrupts: every queue has a line with its name.
-# drivers: vf_vdpa
-case_interrupts_have_names() {
-	vhost_pair 0
-	client_until "holding live" /tmp/hold.log hold "$NODE_A" --live
-	local name
-	for name in config vq0 vq1 vq2; do
-		eq "$(grep -c "vf_vdpa-$A-$name\$" /proc/interrupts)" 1 "the interrupt of $name has a line"
-	done
-	client_kill
-	unbind_driver "$A"
-	eq "$(grep -c "vf_vdpa-$A" /proc/interrupts)" 0 "the lines go with the driver"
-}
-
-# The interrupt of a queue that has one for itself is told to vhost-vdpa, so that a
-# hypervisor can pass it on without the host; one that is shared is not.
-# drivers: vf_vdpa
-# limit: 120
-case_exclusive_interrupts_are_told() {
-	mountpoint -q "$TRACING" || mount -t tracefs tracefs "$TRACING"
-	modprobe vhost_vdpa
-	# The third argument.
-	echo 'p:told irq_bypass_register_producer irq=%dx:s32' >"$TRACING/kprobe_events" || die "watching who is told"
-	echo 1 >"$TRACING/events/kprobes/told/enable" || die "watching who is told"
-	vhost_pair 0
-	told_when_live "$NODE_A"
-	eq "$TOLD" "$(sed -n "s/^ *\([0-9]*\):.*vf_vdpa-$A-vq[01]\$/\1/p" /proc/interrupts | sort -n)" \
-		"the interrupts of the data queues are told"
-	match "$TOLD" "[1-9]*"$'\n'"[1-9]*" "they are two"
-	A=$(single_function)
-	bind_driver "$A" || die "binding $A" "$(dmesg | tail -n 3)"
-	vdpa_add "$A" single || die "adding single on $A" "$(dmesg | tail -n 5)"
-	bus vhost single
-	wait_for "$SOON" vhost_node single || die "single has no node"
-	told_when_live "$(vhost_node single)"
-	eq "$TOLD" "" "an interrupt that is shared is not told"
-	echo 0 >"$TRACING/events/kprobes/told/enable"
-	echo >"$TRACING/kprobe_events"
-}
-
-TRACING=/sys/kernel/tracing
-
-# told_when_live NODE: the interrupts that vhost-vdpa is told when the device goes live
-told_when_live() {
-	echo >"$TRACING/trace"
-	client_until "holding live" /tmp/hold.log hold "$1" --live
-	TOLD=$(sed -n 's/.*told: .* irq=\(-\?[0-9]*\)$/\1/p' "$TRACING/trace" | sort -n)
-	client_kill
-}
-
-# A function with fewer vectors than queues shares one among them.
-# drivers: vf_vdpa
-case_too_few_vectors_are_shared() {
-	few_vectors "$(hot_function)" -config -vqs
-}
-
-# A function with a single vector shares it among everything.
-# drivers: vf_vdpa
-case_single_vector_is_shared() {
-	few_vectors "$(single_function)" ""
-}
-
-few_vectors() { # few_vectors BDF SUFFIX...: of the names of its interrupts
-	A=$1
-	shift
-	bind_driver "$A" || die "binding $A" "$(dmesg | tail -n 3)"
-	local name
-	for name; do
-		eq "$(grep -c "vf_vdpa-$A$name\$" /proc/interrupts)" 1 "the interrupt vf_vdpa-$A$name has a line"
-	done
-	eq "$(grep -c "vf_vdpa-$A" /proc/interrupts)" $# "there are no others"
-	run_ok vdpa_add "$A" a
-	# Its doorbells share a page: nobody may have that.
-	modprobe vhost_vdpa
-	bus vhost a
-	eq "$(info "$(vhost_node a)" doorbells)" "[false,false,false]" "doorbells that share a page cannot be mapped"
-	emulator_answers
 }
 
 # A type of device that is neither network nor disk: no consumer is refused.

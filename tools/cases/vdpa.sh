@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
-# What several groups share beyond lib.sh: devices in pairs, containers, the
+# What several groups share beyond lib.sh: devices, alone and in pairs, containers, the
 # client, the kernel's log. There are no cases in here.
 
 CLIENT=$LAB/bin/vhost-client
@@ -18,7 +18,13 @@ RING_PACKED=$((1 << 34))
 # What no device can be without: VERSION_1, ACCESS_PLATFORM.
 LEAST=$((1 << 32 | 1 << 33))
 
-# ---- devices in pairs ----------------------------------------------------
+# ---- devices, alone and in pairs -----------------------------------------
+
+# one_vf: VF 0, bound to the driver under test; A is its address.
+one_vf() {
+	ready_vfs 1
+	A=$(vf 0)
+}
 
 # pair FIRST: VFs FIRST and FIRST+1, which are neighbours, bound to the driver
 # under test; A and B are their addresses.
