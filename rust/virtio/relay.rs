@@ -14,7 +14,6 @@
 //! Nobody is trusted: the guest writes to its rings what it likes, and the device to the shadow used
 //! ring.
 
-use core::fmt;
 use core::ops::DerefMut;
 
 use crate::memory::Memory;
@@ -22,18 +21,16 @@ use crate::outstanding::Outstanding;
 use crate::queue::Size;
 use crate::split::need_event;
 
+mod error;
+mod rings;
+
+pub use self::error::RelayError;
+pub use self::rings::Rings;
+
 /// Flag of the available ring: the driver wants no interrupts.
 const AVAIL_NO_INTERRUPT: u16 = 1;
 /// Flag of the used ring: the device wants no notifications.
 const USED_NO_NOTIFY: u16 = 1;
-/// Offset of the index in either ring, behind the flags.
-const INDEX: u64 = 2;
-/// Offset of the elements of either ring.
-const RING: u64 = 4;
-/// Bytes of an element of the available ring.
-const AVAIL_LEN: u64 = 2;
-/// Bytes of an element of the used ring.
-const USED_LEN: u64 = 8;
 /// The most elements that are copied at once: each access to the guest's memory is a lookup.
 const RUN: u16 = 32;
 /// The same, as the length of an array: `usize::from` is not const.
@@ -41,69 +38,6 @@ const RUN_LEN: usize = 32;
 // Both have as many bits behind the only one.
 const _: () = assert!(RUN.is_power_of_two() && RUN_LEN.is_power_of_two());
 const _: () = assert!(RUN.trailing_zeros() == RUN_LEN.trailing_zeros());
-
-/// Why a relay cannot go on.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub enum RelayError<G, S> {
-    /// The guest's rings cannot be reached.
-    Guest(G),
-    /// The shadow rings cannot be reached.
-    Shadow(S),
-    /// The guest has made more chains available than there are descriptors.
-    AvailIndex {
-        /// The index it shows.
-        index: u16,
-        /// The index up to which chains were taken.
-        taken: u16,
-    },
-    /// The guest has made a chain available that begins at a descriptor that is not there.
-    Head(u16),
-    /// The guest has made a chain available that the device still has.
-    Twice(u16),
-    /// The device has returned more chains than it was given.
-    UsedIndex {
-        /// The index it shows.
-        index: u16,
-        /// The index up to which chains were returned.
-        returned: u16,
-    },
-    /// The device has returned a chain that it was not given.
-    Unknown(u32),
-}
-
-impl<G: fmt::Display, S: fmt::Display> fmt::Display for RelayError<G, S> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Guest(error) => write!(f, "rings of the guest: {error}"),
-            Self::Shadow(error) => write!(f, "shadow rings: {error}"),
-            Self::AvailIndex { index, taken } => write!(
-                f,
-                "available index {index} is more than the ring ahead of {taken}"
-            ),
-            Self::Head(head) => write!(
-                f,
-                "available chain begins at descriptor {head}, which is not there"
-            ),
-            Self::Twice(head) => {
-                write!(f, "chain {head} is made available while the device has it")
-            }
-            Self::UsedIndex { index, returned } => write!(
-                f,
-                "used index {index} is further from {returned} than chains are out"
-            ),
-            Self::Unknown(head) => write!(f, "used chain {head} was not given to the device"),
-        }
-    }
-}
-
-/// Where an available and a used ring are: the driver area and the device area.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub struct Rings {
-    /// Available ring, as the memory that goes with it addresses it.
-    pub driver: u64,
-    /// Used ring.
-    pub device: u64,
-}
 
 /// What came of a look at one of the rings.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
@@ -210,8 +144,7 @@ impl<B: DerefMut<Target = [u64]>> Relay<B> {
     /// The head that the guest's available ring has at `index`.
     fn head<G: Memory>(&self, guest: &G, index: u16) -> Result<u16, G::Error> {
         let mut raw = [0; 2];
-        let at = self.element(index, AVAIL_LEN);
-        guest.read(self.guest.driver.wrapping_add(at), &mut raw)?;
+        guest.read(self.guest.avail(self.size, index), &mut raw)?;
         Ok(u16::from_le_bytes(raw))
     }
 
@@ -234,13 +167,6 @@ impl<B: DerefMut<Target = [u64]>> Relay<B> {
         self.next_avail == 0 && self.next_used == 0
     }
 
-    /// Byte offset of the element that `index` means in a ring of elements of `len` bytes.
-    fn element(&self, index: u16, len: u64) -> u64 {
-        // The size of a split ring is a power of two.
-        let slot = index & self.size.get().wrapping_sub(1);
-        RING.wrapping_add(u64::from(slot).wrapping_mul(len))
-    }
-
     /// The number of elements from `index` on, and before `end`, that follow each other in the rings of
     /// both sides, or 0 if there are none. At most [`RUN`].
     fn run(&self, index: u16, end: u16) -> u16 {
@@ -253,18 +179,6 @@ impl<B: DerefMut<Target = [u64]>> Relay<B> {
             .min(left(index))
             .min(left(self.shadow_index(index)))
             .min(RUN)
-    }
-
-    /// Address of `used_event`, which ends an available ring.
-    fn used_event(&self, rings: Rings) -> u64 {
-        let elements = u64::from(self.size.get()).wrapping_mul(AVAIL_LEN);
-        rings.driver.wrapping_add(RING).wrapping_add(elements)
-    }
-
-    /// Address of `avail_event`, which ends a used ring.
-    fn avail_event(&self, rings: Rings) -> u64 {
-        let elements = u64::from(self.size.get()).wrapping_mul(USED_LEN);
-        rings.device.wrapping_add(RING).wrapping_add(elements)
     }
 
     /// The device's index for one of the guest's.
@@ -281,7 +195,7 @@ impl<B: DerefMut<Target = [u64]>> Relay<B> {
         hold: bool,
     ) -> Result<Moved, RelayError<G::Error, S::Error>> {
         let index = guest
-            .read_index(self.guest.driver.wrapping_add(INDEX))
+            .read_index(self.guest.avail_index())
             .map_err(RelayError::Guest)?;
         // A chain has a descriptor at least, and those in flight have theirs, too.
         if index.wrapping_sub(self.next_used) > self.size.get()
@@ -302,9 +216,9 @@ impl<B: DerefMut<Target = [u64]>> Relay<B> {
             let count = self.run(self.next_avail, end);
             let mut raw = [[0; 2]; RUN_LEN];
             let heads = raw.get_mut(..usize::from(count)).unwrap_or_default();
-            let at = self.element(self.next_avail, AVAIL_LEN);
+            let at = self.guest.avail(self.size, self.next_avail);
             guest
-                .read(self.guest.driver.wrapping_add(at), heads.as_flattened_mut())
+                .read(at, heads.as_flattened_mut())
                 .map_err(RelayError::Guest)?;
             for head in heads.iter().copied().map(u16::from_le_bytes) {
                 if head >= self.size.get() {
@@ -314,9 +228,11 @@ impl<B: DerefMut<Target = [u64]>> Relay<B> {
                     return Err(RelayError::Twice(head));
                 }
             }
-            let at = self.element(self.shadow_index(self.next_avail), AVAIL_LEN);
+            let at = self
+                .shadow
+                .avail(self.size, self.shadow_index(self.next_avail));
             shadow
-                .write(self.shadow.driver.wrapping_add(at), heads.as_flattened())
+                .write(at, heads.as_flattened())
                 .map_err(RelayError::Shadow)?;
             self.next_avail = self.next_avail.wrapping_add(count);
         }
@@ -330,13 +246,13 @@ impl<B: DerefMut<Target = [u64]>> Relay<B> {
         }
         let new = self.shadow_index(self.next_avail);
         shadow
-            .write_index(self.shadow.driver.wrapping_add(INDEX), new)
+            .write_index(self.shadow.avail_index(), new)
             .map_err(RelayError::Shadow)?;
         // The device stores what it waits for, then loads the index that was stored here.
         shadow.full_barrier();
         let tell = if self.event_idx {
             let event = shadow
-                .read_index(self.avail_event(self.shadow))
+                .read_index(self.shadow.avail_event(self.size))
                 .map_err(RelayError::Shadow)?;
             need_event(event, new, self.shadow_index(old))
         } else {
@@ -355,7 +271,7 @@ impl<B: DerefMut<Target = [u64]>> Relay<B> {
         shadow: &S,
     ) -> Result<Moved, RelayError<G::Error, S::Error>> {
         let index = shadow
-            .read_index(self.shadow.device.wrapping_add(INDEX))
+            .read_index(self.shadow.used_index())
             .map_err(RelayError::Shadow)?;
         let old = self.next_used;
         let count = index.wrapping_sub(self.shadow_index(old));
@@ -370,12 +286,11 @@ impl<B: DerefMut<Target = [u64]>> Relay<B> {
             let count = self.run(self.next_used, end);
             let mut raw = [[0; 8]; RUN_LEN];
             let chains = raw.get_mut(..usize::from(count)).unwrap_or_default();
-            let at = self.element(self.shadow_index(self.next_used), USED_LEN);
+            let at = self
+                .shadow
+                .used(self.size, self.shadow_index(self.next_used));
             shadow
-                .read(
-                    self.shadow.device.wrapping_add(at),
-                    chains.as_flattened_mut(),
-                )
+                .read(at, chains.as_flattened_mut())
                 .map_err(RelayError::Shadow)?;
             for &[h0, h1, h2, h3, ..] in &*chains {
                 let id = u32::from_le_bytes([h0, h1, h2, h3]);
@@ -384,9 +299,9 @@ impl<B: DerefMut<Target = [u64]>> Relay<B> {
                     return Err(RelayError::Unknown(id));
                 }
             }
-            let at = self.element(self.next_used, USED_LEN);
+            let at = self.guest.used(self.size, self.next_used);
             guest
-                .write(self.guest.device.wrapping_add(at), chains.as_flattened())
+                .write(at, chains.as_flattened())
                 .map_err(RelayError::Guest)?;
             self.next_used = self.next_used.wrapping_add(count);
         }
@@ -394,13 +309,13 @@ impl<B: DerefMut<Target = [u64]>> Relay<B> {
             return Ok(Moved::default());
         }
         guest
-            .write_index(self.guest.device.wrapping_add(INDEX), self.next_used)
+            .write_index(self.guest.used_index(), self.next_used)
             .map_err(RelayError::Guest)?;
         // The guest stores what it wants, then loads the index that was stored here.
         guest.full_barrier();
         let tell = if self.event_idx {
             let event = guest
-                .read_index(self.used_event(self.guest))
+                .read_index(self.guest.used_event(self.size))
                 .map_err(RelayError::Guest)?;
             need_event(event, self.next_used, old)
         } else {
@@ -427,11 +342,11 @@ impl<B: DerefMut<Target = [u64]>> Relay<B> {
     ) -> Result<bool, RelayError<G::Error, S::Error>> {
         if self.event_idx {
             guest
-                .write_index(self.avail_event(self.guest), self.next_avail)
+                .write_index(self.guest.avail_event(self.size), self.next_avail)
                 .map_err(RelayError::Guest)?;
             shadow
                 .write_index(
-                    self.used_event(self.shadow),
+                    self.shadow.used_event(self.size),
                     self.shadow_index(self.next_used),
                 )
                 .map_err(RelayError::Shadow)?;
@@ -444,10 +359,10 @@ impl<B: DerefMut<Target = [u64]>> Relay<B> {
         guest.full_barrier();
         shadow.full_barrier();
         let avail = guest
-            .read_index(self.guest.driver.wrapping_add(INDEX))
+            .read_index(self.guest.avail_index())
             .map_err(RelayError::Guest)?;
         let used = shadow
-            .read_index(self.shadow.device.wrapping_add(INDEX))
+            .read_index(self.shadow.used_index())
             .map_err(RelayError::Shadow)?;
         let held = hold && self.next_avail == 0;
         Ok((avail != self.next_avail && !held) || used != self.shadow_index(self.next_used))

@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Where the parts of a split ring are.
+
+use crate::queue::Size;
+
+/// Offset of the index in either ring, behind the flags.
+const INDEX: u64 = 2;
+/// Offset of the elements of either ring.
+const RING: u64 = 4;
+/// Bytes of an element of the available ring.
+const AVAIL_LEN: u64 = 2;
+/// Bytes of an element of the used ring.
+const USED_LEN: u64 = 8;
+
+/// Where an available and a used ring are: the driver area and the device area.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Rings {
+    /// Available ring, as the memory that goes with it addresses it.
+    pub driver: u64,
+    /// Used ring.
+    pub device: u64,
+}
+
+impl Rings {
+    /// Address of the available ring's index.
+    pub(super) const fn avail_index(self) -> u64 {
+        self.driver.wrapping_add(INDEX)
+    }
+
+    /// Address of the element of the available ring that `index` means.
+    pub(super) fn avail(self, size: Size, index: u16) -> u64 {
+        self.driver.wrapping_add(element(size, index, AVAIL_LEN))
+    }
+
+    /// Address of `used_event`, which ends an available ring.
+    pub(super) fn used_event(self, size: Size) -> u64 {
+        let elements = u64::from(size.get()).wrapping_mul(AVAIL_LEN);
+        self.driver.wrapping_add(RING).wrapping_add(elements)
+    }
+
+    /// Address of the used ring's index.
+    pub(super) const fn used_index(self) -> u64 {
+        self.device.wrapping_add(INDEX)
+    }
+
+    /// Address of the element of the used ring that `index` means.
+    pub(super) fn used(self, size: Size, index: u16) -> u64 {
+        self.device.wrapping_add(element(size, index, USED_LEN))
+    }
+
+    /// Address of `avail_event`, which ends a used ring.
+    pub(super) fn avail_event(self, size: Size) -> u64 {
+        let elements = u64::from(size.get()).wrapping_mul(USED_LEN);
+        self.device.wrapping_add(RING).wrapping_add(elements)
+    }
+}
+
+/// Byte offset of the element that `index` means in a ring of elements of `len` bytes.
+fn element(size: Size, index: u16, len: u64) -> u64 {
+    // The size of a split ring is a power of two.
+    let slot = index & size.get().wrapping_sub(1);
+    RING.wrapping_add(u64::from(slot).wrapping_mul(len))
+}
