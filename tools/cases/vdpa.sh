@@ -214,6 +214,11 @@ stream() {
 	fi
 }
 
+# flr: the administrator resets A, of which the kernel tells the driver
+flr() {
+	echo 1 >"$PCI/$A/reset"
+}
+
 # they_transfer: frames flow between a and b through vhost-vdpa
 they_transfer() {
 	to_vhost
