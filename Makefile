@@ -12,7 +12,7 @@ export CASES DRIVER KEEP JSON
 # Whether KDIR can build Rust modules: the goals below then need no lab.
 HAVE_RUST := $(and $(wildcard $(KDIR)/rust/libkernel.rmeta),$(wildcard $(KDIR)/include/generated/rustc_cfg))
 
-.PHONY: all modules install clean fmt clippy doc rust-analyzer check check-long demo shell compare conformance selftest help
+.PHONY: all modules install clean fmt clippy doc rust-analyzer check check-long check-debug demo shell compare conformance selftest help
 
 all: modules
 
@@ -66,6 +66,10 @@ check demo shell compare conformance selftest:
 check-long:
 	VF_VDPA_LONG=1 $(LAB) check
 
+# Everything is several times slower with what such a kernel does besides.
+check-debug:
+	VF_VDPA_KERNEL=debug VF_VDPA_SLOW=$${VF_VDPA_SLOW:-6} $(LAB) check
+
 help:
 	@echo 'Modules, against KDIR=$(KDIR):'
 	@echo '  make                build vf_vdpa.ko and rust_vdpa_loopback.ko'
@@ -76,6 +80,7 @@ help:
 	@echo '  make check          run all tests; the last line is the sum'
 	@echo "  make check CASES='mgmt/* removal/flr'   only these cases"
 	@echo '  make check-long         the same, and what takes long: more rounds, measurements'
+	@echo '  make check-debug        the same, on a kernel that looks for mistakes (KASAN, lockdep, ...)'
 	@echo '  make check DRIVER=vp_vdpa               against the C driver'
 	@echo '  make check KEEP=1 JSON=results.json     shell afterwards; results as JSON'
 	@echo '  make shell          a shell in the machine'

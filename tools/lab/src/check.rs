@@ -6,20 +6,20 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
 use crate::case::Selection;
-use crate::context::Context;
-use crate::kernel::{self, Packages};
+use crate::context::{Context, Flavour};
+use crate::kernel::Kernel;
 use crate::ktap::Verdict;
 use crate::report::Report;
 use crate::step::{self, Failed};
-use crate::{module, source};
+use crate::{debug, module, source};
 
 type Check = fn(&Context) -> Result<Vec<String>>;
 
 /// Each check returns what is wrong, one item a line.
-const CHECKS: [(&str, Check); 11] = [
+const CHECKS: [(&str, Check); 12] = [
     ("host/virtio", virtio),
     ("host/tools", tools),
     ("host/clippy", tools_clippy),
@@ -31,7 +31,11 @@ const CHECKS: [(&str, Check); 11] = [
     ("build/doc", doc),
     ("build/modinfo", modinfo),
     ("build/make", make),
+    ("build/debug_config", debug_config),
 ];
+
+/// The only one that depends on which kernel it is about, besides the cases in the machine.
+const OF_EACH_KERNEL: &str = "build/modules";
 
 /// Names of all checks.
 pub fn names() -> Vec<String> {
@@ -40,7 +44,11 @@ pub fn names() -> Vec<String> {
 
 /// Runs the selected checks.
 pub fn run(cx: &Context, selection: &Selection, report: &mut Report) {
-    for (name, check) in CHECKS.iter().filter(|(name, _)| selection.has(name)) {
+    let due = |name: &str| cx.flavour == Flavour::Stock || name == OF_EACH_KERNEL;
+    for (name, check) in CHECKS
+        .iter()
+        .filter(|(name, _)| selection.has(name) && due(name))
+    {
         let began = Instant::now();
         let (verdict, log) = judge(check(cx));
         report.add(name, began.elapsed(), &verdict, log.as_deref());
@@ -115,7 +123,7 @@ fn shellcheck(cx: &Context) -> Result<Vec<String>> {
 }
 
 fn tree(cx: &Context) -> Result<PathBuf> {
-    kernel::tree(cx, &Packages::get(cx)?)
+    Kernel::get(cx).map(|kernel| kernel.tree)
 }
 
 fn no_unsafe(cx: &Context) -> Result<Vec<String>> {
@@ -189,6 +197,18 @@ fn make(cx: &Context) -> Result<Vec<String>> {
 }
 
 fn modinfo(cx: &Context) -> Result<Vec<String>> {
-    let packages = Packages::get(cx).context("the kernel's packages")?;
-    module::check_info(cx, &tree(cx)?, &packages.modules())
+    let kernel = Kernel::get(cx)?;
+    module::check_info(cx, &kernel.tree, &kernel.modules)
+}
+
+/// Whether the kernel of `make check-debug` still can be had as it is asked for.
+fn debug_config(cx: &Context) -> Result<Vec<String>> {
+    let dir = cx.cache.path(&format!("config-{}", cx.checkout_key()));
+    fs::create_dir_all(&dir)?;
+    let refused = debug::configure(cx, &tree(cx)?, &dir)?;
+    fs::remove_dir_all(&dir)?;
+    Ok(refused
+        .into_iter()
+        .map(|option| format!("the kernel does not take {option}"))
+        .collect())
 }

@@ -8,7 +8,7 @@ use clap::{Args, Parser};
 
 use crate::case::{self, Case, Selection};
 use crate::context::Context;
-use crate::kernel::{self, Packages};
+use crate::kernel::Kernel;
 use crate::machine::{Machine, Wanted};
 use crate::report::{Origin, Report};
 use crate::run::Runner;
@@ -111,28 +111,24 @@ impl Command {
             Self::Check(options) => options.run(&cx),
             Self::Demo => demo(&cx),
             Self::Build => {
-                let packages = Packages::get(&cx)?;
-                for file in module::build(&cx, &kernel::tree(&cx, &packages)?)? {
+                for file in module::build(&cx, &Kernel::get(&cx)?.tree)? {
                     println!("{}", file.display());
                 }
                 Ok(true)
             }
             Self::Shell(options) => options.run(&cx),
-            Self::Clippy => {
-                module::clippy(&cx, &kernel::tree(&cx, &Packages::get(&cx)?)?).map(|()| true)
-            }
+            Self::Clippy => module::clippy(&cx, &Kernel::get(&cx)?.tree).map(|()| true),
             Self::Fmt => check::format(&cx, false).map(|()| true),
             Self::Kernel => {
-                println!("{}", kernel::tree(&cx, &Packages::get(&cx)?)?.display());
+                println!("{}", Kernel::get(&cx)?.tree.display());
                 Ok(true)
             }
-            Self::Doc => module::doc(&cx, &kernel::tree(&cx, &Packages::get(&cx)?)?).map(|dir| {
+            Self::Doc => module::doc(&cx, &Kernel::get(&cx)?.tree).map(|dir| {
                 println!("{}", dir.display());
                 true
             }),
             Self::RustAnalyzer => {
-                let tree = kernel::tree(&cx, &Packages::get(&cx)?)?;
-                module::rust_analyzer(&cx, &tree).map(|()| true)
+                module::rust_analyzer(&cx, &Kernel::get(&cx)?.tree).map(|()| true)
             }
             Self::Compare(options) => match options.results.as_slice() {
                 [ours, theirs] => compare::from_results(&cx, &options.out, ours, theirs),

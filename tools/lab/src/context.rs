@@ -5,13 +5,32 @@ use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 
 use crate::cache::{Cache, Key};
 use crate::versions::Versions;
 
 /// How much longer everything may take when there is time for it.
 const LONGER: u32 = 8;
+
+/// A kernel to test with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flavour {
+    /// The distribution's.
+    Stock,
+    /// One of our own, from the same source, that looks for mistakes (`VF_VDPA_KERNEL=debug`).
+    Debug,
+}
+
+impl Flavour {
+    fn from_environment() -> Result<Self> {
+        match env::var("VF_VDPA_KERNEL").as_deref() {
+            Err(_) | Ok("" | "stock") => Ok(Self::Stock),
+            Ok("debug") => Ok(Self::Debug),
+            Ok(other) => bail!("VF_VDPA_KERNEL is `{other}`: stock and debug are known"),
+        }
+    }
+}
 
 /// The place and the pins of one run.
 pub struct Context {
@@ -21,6 +40,8 @@ pub struct Context {
     pub cache: Cache,
     /// The pinned versions.
     pub versions: Versions,
+    /// The kernel that modules are built for, and that is booted.
+    pub flavour: Flavour,
 }
 
 impl Context {
@@ -38,28 +59,36 @@ impl Context {
             top,
             cache: Cache::new(PathBuf::from(cache))?,
             versions,
+            flavour: Flavour::from_environment()?,
         })
     }
 
-    /// Name part of everything in the cache that belongs to this checkout alone.
+    /// Name part of everything in the cache that belongs to this checkout, and this kernel, alone.
     pub fn checkout_key(&self) -> String {
-        Key::default()
-            .add(self.top.as_os_str().as_encoded_bytes())
-            .name()
+        let key = Key::default().add(self.top.as_os_str().as_encoded_bytes());
+        match self.flavour {
+            Flavour::Stock => key.name(),
+            Flavour::Debug => key.add("debug").name(),
+        }
     }
 
-    /// `make` in the kernel tree, or where something is built against one, with the toolchain that the
-    /// kernel was built with.
-    pub fn kernel_make(&self, dir: &Path) -> Result<Command> {
+    /// `make` in a tree of the `flavour` of kernel, or where something is built against one, with the
+    /// toolchain that the kernel was built with.
+    pub fn kernel_make(&self, flavour: Flavour, dir: &Path) -> Result<Command> {
         let jobs = std::thread::available_parallelism().map_or(1, usize::from);
         let mut make = Command::new("make");
-        make.arg("-C")
-            .arg(dir)
-            .arg(format!("-j{jobs}"))
-            .arg(format!("CC={}", self.versions.get("CC")?))
-            .arg(format!("HOSTCC={}", self.versions.get("HOSTCC")?))
-            .env_remove("MAKEFLAGS")
-            .env_remove("MFLAGS");
+        make.arg("-C").arg(dir).arg(format!("-j{jobs}"));
+        match flavour {
+            Flavour::Stock => {
+                make.arg(format!("CC={}", self.versions.get("CC")?))
+                    .arg(format!("HOSTCC={}", self.versions.get("HOSTCC")?));
+            }
+            // KASAN knows Rust only if all is compiled by LLVM.
+            Flavour::Debug => {
+                make.arg("LLVM=1");
+            }
+        }
+        make.env_remove("MAKEFLAGS").env_remove("MFLAGS");
         Ok(make)
     }
 

@@ -9,8 +9,8 @@ use anyhow::Result;
 
 use crate::archive::Archive;
 use crate::cache::Key;
-use crate::context::Context;
-use crate::kernel::{self, Packages};
+use crate::context::{Context, Flavour};
+use crate::packages::{self, Packages};
 use crate::step;
 
 /// Options of the guest's kernel, over `tinyconfig`.
@@ -20,7 +20,7 @@ const INIT: &str = include_str!("../guest.init");
 
 /// The guest's kernel, from the cache.
 pub fn kernel(cx: &Context, packages: &Packages) -> Result<PathBuf> {
-    let key = Key::default().add(kernel::key(cx)?).add(CONFIG).name();
+    let key = Key::default().add(packages::key(cx)?).add(CONFIG).name();
     let dir = cx
         .cache
         .entry("guest", &key, |dir| build(cx, packages, dir))?;
@@ -48,7 +48,7 @@ fn build(cx: &Context, packages: &Packages, dir: &Path) -> Result<()> {
     step::run(
         "configuring the guest's kernel",
         &log,
-        cx.kernel_make(&source)?.arg("tinyconfig"),
+        cx.kernel_make(Flavour::Stock, &source)?.arg("tinyconfig"),
     )?;
     let mut merge = Command::new("scripts/kconfig/merge_config.sh");
     merge
@@ -59,13 +59,13 @@ fn build(cx: &Context, packages: &Packages, dir: &Path) -> Result<()> {
     step::run(
         "configuring the guest's kernel",
         &log,
-        cx.kernel_make(&source)?.arg("olddefconfig"),
+        cx.kernel_make(Flavour::Stock, &source)?.arg("olddefconfig"),
     )?;
     let log = cx.cache.log("guest");
     step::run(
         "building the guest's kernel (once, several minutes)",
         &log,
-        cx.kernel_make(&source)?.arg("vmlinux"),
+        cx.kernel_make(Flavour::Stock, &source)?.arg("vmlinux"),
     )?;
     // Not compressed: it is unpacked by a machine that may be emulated twice.
     let mut strip = Command::new("strip");

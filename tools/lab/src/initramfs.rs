@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result};
 use crate::archive::Archive;
 use crate::cache::Key;
 use crate::context::Context;
-use crate::kernel::{self, Packages};
+use crate::kernel::Kernel;
 
 /// First program of the machine.
 const INIT: &str = include_str!("../init");
@@ -18,9 +18,9 @@ const INIT: &str = include_str!("../init");
 const MODULES: [&str; 3] = ["9p", "9pnet_virtio", "overlay"];
 
 /// The initramfs, from the cache.
-pub fn get(cx: &Context, packages: &Packages) -> Result<PathBuf> {
+pub fn get(cx: &Context, kernel: &Kernel) -> Result<PathBuf> {
     let key = Key::default()
-        .add(kernel::key(cx)?)
+        .add(kernel.modules.as_os_str().as_encoded_bytes())
         .add(INIT)
         .add(MODULES.join(" "))
         .name();
@@ -28,7 +28,7 @@ pub fn get(cx: &Context, packages: &Packages) -> Result<PathBuf> {
         let mut archive = Archive::new();
         archive.busybox()?;
         archive.directory("modules");
-        for (index, module) in load_order(packages)?.iter().enumerate() {
+        for (index, module) in load_order(&kernel.modules)?.iter().enumerate() {
             archive.file(
                 &format!("modules/{index:02}.ko"),
                 0o644,
@@ -43,11 +43,15 @@ pub fn get(cx: &Context, packages: &Packages) -> Result<PathBuf> {
 }
 
 /// Files of the modules, each after those it depends on.
-fn load_order(packages: &Packages) -> Result<Vec<PathBuf>> {
-    let root = packages.modules();
+fn load_order(root: &Path) -> Result<Vec<PathBuf>> {
+    let built_in =
+        fs::read_to_string(root.join("modules.builtin")).context("reading modules.builtin")?;
     let text = fs::read_to_string(root.join("modules.dep")).context("reading modules.dep")?;
     let mut order: Vec<PathBuf> = Vec::new();
     for wanted in MODULES {
+        if built_in.lines().any(|line| stem(line) == wanted) {
+            continue;
+        }
         let line = text
             .lines()
             .find(|line| stem(line.split(':').next().unwrap_or_default()) == wanted)

@@ -11,7 +11,8 @@ use anyhow::{Context as _, Result};
 use crate::cache::Lock;
 use crate::case::Case;
 use crate::context::Context;
-use crate::kernel::{self, Packages};
+use crate::kernel::Kernel;
+use crate::packages::Packages;
 use crate::vm::Parts;
 use crate::{guest, initramfs, module, parents, program};
 
@@ -57,16 +58,16 @@ pub struct Machine {
 impl Machine {
     /// Prepares a run; the guest's kernel, the longest step, comes after what may fail sooner.
     pub fn prepare(cx: &Context, wanted: &Wanted) -> Result<Self> {
-        let packages = Packages::get(cx)?;
-        let initramfs = initramfs::get(cx, &packages)?;
+        let kernel = Kernel::get(cx)?;
+        let initramfs = initramfs::get(cx, &kernel)?;
         let made = if wanted.project {
-            make(cx, &packages, wanted)?
+            make(cx, &kernel, wanted)?
         } else {
             Vec::new()
         };
         let guest = wanted
             .guest
-            .then(|| guest::kernel(cx, &packages))
+            .then(|| guest::kernel(cx, &Packages::get(cx)?))
             .transpose()?;
 
         let turn = turn(cx)?;
@@ -87,13 +88,13 @@ impl Machine {
         }
         Ok(Self {
             parts: Parts {
-                image: packages.image(),
+                image: kernel.image,
                 initramfs,
-                modules: packages.modules(),
+                modules: kernel.modules,
                 share,
                 logs,
             },
-            release: packages.release,
+            release: kernel.release,
             _locks: [run, turn],
         })
     }
@@ -121,11 +122,10 @@ fn turn(cx: &Context) -> Result<Lock> {
 }
 
 /// Builds what comes from this checkout: pairs of a file and its place in the share.
-fn make(cx: &Context, packages: &Packages, wanted: &Wanted) -> Result<Vec<(PathBuf, String)>> {
-    let tree = kernel::tree(cx, packages)?;
-    let mut modules = module::build(cx, &tree)?;
+fn make(cx: &Context, kernel: &Kernel, wanted: &Wanted) -> Result<Vec<(PathBuf, String)>> {
+    let mut modules = module::build(cx, &kernel.tree)?;
     if wanted.parents {
-        modules.extend(parents::build(cx, &tree)?);
+        modules.extend(parents::build(cx, kernel)?);
     }
     let mut made = Vec::new();
     for (kind, files) in [("modules", modules), ("bin", program::build(cx)?)] {

@@ -57,7 +57,7 @@ fn kbuild(cx: &Context, tree: &Path, kind: &str, text: &str, more: &[&str]) -> R
     let dir = cx.cache.path(&name);
     quietly(&dir, text, &log, || {
         copy_sources(cx, &dir)?;
-        let mut make = cx.kernel_make(tree)?;
+        let mut make = cx.kernel_make(cx.flavour, tree)?;
         make.arg(format!("M={}", dir.display()))
             .args(more)
             .arg("modules");
@@ -137,7 +137,7 @@ pub fn check_make(cx: &Context, tree: &Path) -> Result<Vec<String>> {
     fs::copy(cx.top.join("Makefile"), dir.join("Makefile")).context("copying the Makefile")?;
     let before = files(&dir)?;
     let make = |goal: &str| -> Result<()> {
-        let mut make = cx.kernel_make(&dir)?;
+        let mut make = cx.kernel_make(cx.flavour, &dir)?;
         make.arg(format!("KDIR={}", tree.display()))
             .arg(format!("INSTALL_MOD_PATH={}", root.display()))
             .arg(goal);
@@ -214,7 +214,7 @@ pub fn doc(cx: &Context, tree: &Path) -> Result<PathBuf> {
 
 /// Writes `rust-project.json` into the checkout, the one thing that belongs there: editors look for it.
 pub fn rust_analyzer(cx: &Context, tree: &Path) -> Result<()> {
-    let mut make = cx.kernel_make(tree)?;
+    let mut make = cx.kernel_make(cx.flavour, tree)?;
     make.arg(format!("M={}", cx.top.display()))
         .arg("rust-analyzer");
     step::run(

@@ -9,7 +9,8 @@ use anyhow::{Context as _, Result};
 
 use crate::cache::Key;
 use crate::context::Context;
-use crate::{kernel, step};
+use crate::kernel::Kernel;
+use crate::step;
 
 /// Where their source is: `vp_vdpa`, the simulators and what these are made of, and the driver of
 /// devices that are programs.
@@ -34,22 +35,22 @@ const MODULES: [&str; 6] = [
 const PARTS: &str = "vduse-y := vduse_dev.o iova_domain.o";
 
 /// Builds them from the kernel's own source, and returns their files.
-pub fn build(cx: &Context, tree: &Path) -> Result<Vec<PathBuf>> {
+pub fn build(cx: &Context, kernel: &Kernel) -> Result<Vec<PathBuf>> {
     let key = Key::default()
         .add(MODULES.join(" "))
         .add(PARTS)
-        .add(kernel::key(cx)?)
+        .add(kernel.tree.as_os_str().as_encoded_bytes())
         .name();
     let dir = cx.cache.entry("parents", &key, |dir| {
         for source in SOURCES {
-            copy(&tree.join(source), dir)?;
+            copy(&kernel.tree.join(source), dir)?;
         }
         let objects: Vec<String> = MODULES.iter().map(|name| format!("{name}.o")).collect();
         fs::write(
             dir.join("Makefile"),
             format!("obj-m := {}\n{PARTS}\n", objects.join(" ")),
         )?;
-        let mut make = cx.kernel_make(tree)?;
+        let mut make = cx.kernel_make(cx.flavour, &kernel.tree)?;
         make.arg(format!("M={}", dir.display())).arg("modules");
         step::run(
             "building the kernel's C drivers",
