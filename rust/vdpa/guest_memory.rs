@@ -259,3 +259,146 @@ impl Memory for GuestMemory {
         smp_mb(Full);
     }
 }
+
+#[kunit_tests(rust_vdpa_guest_memory)]
+mod tests {
+    use super::*;
+    use crate::own_memory::Pages;
+
+    /// Where the first page is mapped.
+    const BASE: u64 = 0x4000_0000;
+    /// As an address.
+    const PAGE: u64 = 1 << PAGE_SHIFT;
+
+    /// Two pages that follow each other for the consumer, but lie the other way around in memory; the
+    /// second one for reading only, if not `writable`.
+    fn two_pages(writable: bool) -> Result<(Arc<GuestMemory>, Pages)> {
+        let memory = Arc::pin_init(GuestMemory::new(), GFP_KERNEL)?;
+        let pages = Pages::new(2 * PAGE_SIZE)?;
+
+        for (part, at, write) in [
+            (PAGE_SIZE..2 * PAGE_SIZE, BASE, true),
+            (0..PAGE_SIZE, BASE + PAGE, writable),
+        ] {
+            let held = Arc::new(pages.hold(part, at, write)?, GFP_KERNEL)?;
+            memory.mappings.insert(held)?;
+        }
+        Ok((memory, pages))
+    }
+
+    #[test]
+    fn nothing_is_mapped_at_first() -> Result {
+        let memory = Arc::pin_init(GuestMemory::new(), GFP_KERNEL)?;
+
+        assert_eq!(memory.read(BASE, &mut [0]), Err(Fault { addr: BASE }));
+        assert_eq!(memory.write(BASE, &[0]), Err(Fault { addr: BASE }));
+        assert_eq!(memory.read_index(0), Err(Fault { addr: 0 }));
+        assert_eq!(memory.read(BASE, &mut []), Ok(()));
+        Ok(())
+    }
+
+    #[test]
+    fn an_access_spans_mappings() -> Result {
+        let (memory, _pages) = two_pages(true)?;
+        let across = BASE + PAGE - 3;
+        let mut back = [0; 8];
+
+        assert_eq!(memory.write(across, b"spanning"), Ok(()));
+        assert_eq!(memory.read(across, &mut back), Ok(()));
+        assert_eq!(&back, b"spanning");
+        // Each part is where it belongs.
+        assert_eq!(memory.read(BASE + PAGE, &mut back), Ok(()));
+        assert_eq!(&back, b"nning\0\0\0");
+        Ok(())
+    }
+
+    #[test]
+    fn the_end_is_the_end() -> Result {
+        let (memory, _pages) = two_pages(true)?;
+        let end = BASE + 2 * PAGE;
+
+        assert_eq!(memory.read(end - 4, &mut [0; 4]), Ok(()));
+        assert!(memory.read(end - 4, &mut [0; 5]).is_err());
+        assert!(memory.read(BASE - 1, &mut [0; 2]).is_err());
+        assert!(memory.read(u64::MAX, &mut [0; 2]).is_err());
+        Ok(())
+    }
+
+    #[test]
+    fn permissions_bind() -> Result {
+        let (memory, _pages) = two_pages(false)?;
+        let mut back = [1; 4];
+
+        assert_eq!(memory.write(BASE, b"a"), Ok(()));
+        assert!(memory.write(BASE + PAGE, b"a").is_err());
+        assert!(memory.write_index(BASE + PAGE, 1).is_err());
+        assert_eq!(memory.read(BASE + PAGE, &mut back), Ok(()));
+        assert_eq!(back, [0; 4]);
+        Ok(())
+    }
+
+    #[test]
+    fn indices_are_aligned() -> Result {
+        let (memory, _pages) = two_pages(true)?;
+
+        assert_eq!(memory.write_index(BASE + 2, 0x1234), Ok(()));
+        assert_eq!(memory.read_index(BASE + 2), Ok(0x1234));
+        assert!(memory.read_index(BASE + 1).is_err());
+        assert!(memory.write_index(BASE + 3, 1).is_err());
+        Ok(())
+    }
+
+    #[test]
+    fn what_overlaps_is_refused() -> Result {
+        let (memory, pages) = two_pages(true)?;
+        let again = Arc::new(pages.hold(0..PAGE_SIZE, BASE + PAGE, true)?, GFP_KERNEL)?;
+
+        assert_eq!(memory.mappings.insert(again), Err(EEXIST));
+        assert_eq!(memory.write(BASE, &[0; 2 * PAGE_SIZE]), Ok(()));
+        Ok(())
+    }
+
+    #[test]
+    fn what_was_unmapped_is_gone() -> Result {
+        let (memory, _pages) = two_pages(true)?;
+        let part = iova::Range::from_size(BASE + 8, 1).ok_or(EINVAL)?;
+        let mut count = 0;
+
+        // A part is enough: a mapping goes as a whole.
+        memory.unmap(part);
+        assert!(memory.read(BASE, &mut [0]).is_err());
+        assert_eq!(memory.read(BASE + PAGE, &mut [0]), Ok(()));
+        memory.for_each(|_| {
+            count += 1;
+            Ok(())
+        })?;
+        assert_eq!(count, 1);
+        memory.clear();
+        assert!(memory.mappings.is_empty());
+        Ok(())
+    }
+
+    #[test]
+    fn memory_that_is_not_there_is_refused() -> Result {
+        let memory = Arc::pin_init(GuestMemory::new(), GFP_KERNEL)?;
+        let range = iova::Range::from_size(BASE, PAGE).ok_or(EINVAL)?;
+        let permission = crate::iotlb::Permission {
+            read: true,
+            write: true,
+        };
+
+        for addr in [1 << 51, u64::MAX - PAGE, u64::MAX] {
+            // SAFETY: The kernel has no pages for this.
+            let nowhere = unsafe {
+                Pinned::new(crate::iotlb::Mapping {
+                    range,
+                    addr,
+                    permission,
+                })
+            };
+            assert_eq!(memory.map(nowhere).map(|_| ()), Err(EFAULT));
+        }
+        assert!(memory.mappings.is_empty());
+        Ok(())
+    }
+}

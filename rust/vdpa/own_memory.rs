@@ -49,13 +49,13 @@ use virtio::{
 /// # Invariants
 ///
 /// `start` is the address of `2^order` pages, a compound page if they are several.
-struct Pages {
+pub(crate) struct Pages {
     start: NonNull<u8>,
     order: c_uint,
 }
 
 impl Pages {
-    fn new(len: usize) -> Result<Self> {
+    pub(crate) fn new(len: usize) -> Result<Self> {
         let pages = len.div_ceil(PAGE_SIZE).next_power_of_two();
         let order = pages.trailing_zeros();
         let flags = bindings::GFP_KERNEL_ACCOUNT
@@ -78,7 +78,7 @@ impl Pages {
     /// # Errors
     ///
     /// `EINVAL` if it is empty, or not within the pages.
-    fn hold(&self, part: Range<usize>, at: u64, write: bool) -> Result<Held> {
+    pub(crate) fn hold(&self, part: Range<usize>, at: u64, write: bool) -> Result<Held> {
         let len = part.end.checked_sub(part.start).ok_or(EINVAL)?;
         let range = iova::Range::from_size(at, u64::try_from(len)?).ok_or(EINVAL)?;
         if part.end > self.len() {

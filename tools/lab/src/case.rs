@@ -11,6 +11,15 @@ use glob::Pattern;
 /// Limit of a case that does not ask for another one.
 const LIMIT: Duration = Duration::from_secs(60);
 
+/// What a run has that not every run has.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Has {
+    /// Time for what takes long.
+    pub time: bool,
+    /// A kernel that looks for mistakes.
+    pub debug: bool,
+}
+
 /// One case of a script.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Case {
@@ -22,7 +31,8 @@ pub struct Case {
     pub limit: Duration,
     /// Drivers the case applies to; empty means all.
     pub drivers: Vec<String>,
-    /// What it needs: `guest`, which has to be prepared; `time`, which it is only given if asked for.
+    /// What it needs: `guest`, which has to be prepared; `time` and `debug`, which it is only given if
+    /// asked for.
     pub needs: Vec<String>,
     /// Kernel lines that contain one of these are expected.
     pub allowed: Vec<String>,
@@ -38,12 +48,13 @@ impl Case {
         format!("{}/{}", self.group, self.name)
     }
 
-    /// Whether it runs when `selection` is asked for: what takes long only by its name, unless there is
-    /// time.
-    pub fn is_due(&self, selection: &Selection, long: bool) -> bool {
+    /// Whether it runs when `selection` is asked for: what takes long, or needs a kernel that looks for
+    /// mistakes, only by its name, unless there is `time`, or such a kernel.
+    pub fn is_due(&self, selection: &Selection, has: Has) -> bool {
         let id = self.id();
+        let given = (has.time || !self.needs("time")) && (has.debug || !self.needs("debug"));
 
-        selection.has(&id) && (long || !self.needs("time") || selection.names(&id))
+        selection.has(&id) && (given || selection.names(&id))
     }
 
     /// Whether it needs `what`.
@@ -193,15 +204,16 @@ mod tests {
     }
 
     #[test]
-    fn long_cases_run_by_name_or_when_there_is_time() {
+    fn special_cases_run_by_name_or_when_there_is_what_they_need() {
         let cases = parse(
             "g",
-            "# needs: guest time\ncase_long() {\n}\ncase_short() {\n}\n",
+            "# needs: guest time\ncase_long() {\n}\ncase_short() {\n}\n# needs: debug\ncase_watched() {\n}\n",
         )
         .unwrap();
-        let due = |words: &[&str], long| {
+        let due = |words: &[&str], time| {
             let selection = Selection::new(words.iter().copied()).unwrap();
-            let due = cases.iter().filter(|case| case.is_due(&selection, long));
+            let has = Has { time, debug: false };
+            let due = cases.iter().filter(|case| case.is_due(&selection, has));
             due.map(|case| case.name.as_str()).collect::<Vec<_>>()
         };
         assert_eq!(due(&[], false), ["short"]);
@@ -210,6 +222,14 @@ mod tests {
         assert_eq!(due(&["g/long"], false), ["long"]);
         assert_eq!(due(&[], true), ["long", "short"]);
         assert_eq!(due(&["g/short"], true), ["short"]);
+        assert_eq!(due(&["g/watched"], false), ["watched"]);
+        let debug = Has {
+            time: false,
+            debug: true,
+        };
+        let all = Selection::new([]).unwrap();
+        let due: Vec<bool> = cases.iter().map(|case| case.is_due(&all, debug)).collect();
+        assert_eq!(due, [false, true, true]);
     }
 
     #[test]

@@ -164,12 +164,17 @@ impl Check {
         ids.push("boot/console".to_owned());
         ids.extend(cases.iter().map(Case::id));
         selection.check(&ids)?;
-        let long = Context::is_long();
+        let has = cx.has();
         if self.list {
             for id in ids.iter().filter(|id| selection.has(id)) {
                 let case = cases.iter().find(|case| case.id() == *id);
-                let late = case.is_some_and(|case| !case.is_due(&selection, long));
-                println!("{id}{}", if late { " (make check-long)" } else { "" });
+                let late = case.is_some_and(|case| !case.is_due(&selection, has));
+                let why = match case {
+                    Some(case) if late && case.needs("debug") => " (make check-debug)",
+                    Some(_) if late => " (make check-long)",
+                    _ => "",
+                };
+                println!("{id}{why}");
             }
             return Ok(true);
         }
@@ -186,7 +191,7 @@ impl Check {
         check::run(cx, &selection, &mut report);
         let selected: Vec<&Case> = cases
             .iter()
-            .filter(|case| case.is_due(&selection, long))
+            .filter(|case| case.is_due(&selection, has))
             .collect();
         let late = cases
             .iter()
@@ -195,7 +200,7 @@ impl Check {
             - selected.len();
         if late != 0 {
             println!(
-                "{late} cases take long and are left to make check-long, or to their full names"
+                "{late} cases take long, or need a kernel that looks for mistakes: left to make check-long and make check-debug, or to their full names"
             );
         }
         let done = in_machine(cx, self, &selection, &selected, &mut report);

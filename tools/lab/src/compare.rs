@@ -28,7 +28,7 @@ pub fn run(cx: &Context, out: &Path, words: &[String]) -> Result<bool> {
     let selection = Selection::new(words.iter().copied())?;
     let cases: Vec<Case> = machine_cases(cx)?
         .into_iter()
-        .filter(|case| case.is_due(&selection, Context::is_long()))
+        .filter(|case| case.is_due(&selection, cx.has()))
         .collect();
     let mut reports = Vec::new();
     for driver in DRIVERS {

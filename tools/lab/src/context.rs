@@ -8,6 +8,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, bail};
 
 use crate::cache::{Cache, Key};
+use crate::case::Has;
 use crate::versions::Versions;
 
 /// How much longer everything may take when there is time for it.
@@ -102,6 +103,14 @@ impl Context {
             .arg("--manifest-path")
             .arg(self.top.join(manifest));
         cargo
+    }
+
+    /// What this run has for its cases.
+    pub fn has(&self) -> Has {
+        Has {
+            time: Self::is_long(),
+            debug: self.flavour == Flavour::Debug,
+        }
     }
 
     /// Whether there is time for all that can be tested (`VF_VDPA_LONG`).

@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+# Memory runs out: each allocation that the driver makes, or has made for it, fails
+# once, in turn. What was asked for then fails with a clear error or not at all; it
+# leaves nothing half-done, and succeeds the next time.
+
+# shellcheck source=tools/cases/vdpa.sh
+. "$LAB/cases/vdpa.sh"
+
+FAILSLAB=/sys/kernel/debug/failslab
+
+# failures_in MODULE: from now on, those that a process asks for by its fail-nth concern
+# allocations with the module in their call chain, and each has a line in the log.
+failures_in() {
+	[ -e "$FAILSLAB" ] || skip "this kernel lets no allocation fail on purpose: make check-debug"
+	local bounds
+	bounds=$(awk -v module="[$1]" '
+		$4 == module && $2 ~ /[tT]/ { if (!first || $1 "" < first) first = $1 ""; if ($1 "" > last) last = $1 "" }
+		END { print first, last }' /proc/kallsyms)
+	echo N >$FAILSLAB/ignore-gfp-wait
+	echo N >$FAILSLAB/cache-filter
+	echo 1 >$FAILSLAB/verbose
+	echo 32 >$FAILSLAB/stacktrace-depth
+	echo "0x${bounds% *}" >$FAILSLAB/require-start
+	echo "0x${bounds#* }" >$FAILSLAB/require-end
+}
+
+was_injected() {
+	log_since | grep -q "FAULT_INJECTION: forcing a failure"
+}
+
+# each_failure WHAT UNDO COMMAND...: runs the command once for each of its allocations,
+# which fails. UNDO is run after a success, and `left_nothing` after a failure. The last
+# run, in which nothing is left to fail, has to succeed.
+each_failure() {
+	local what=$1 undo=$2 nth=0 failed=0 survived=0 out
+	shift 2
+	while :; do
+		nth=$((nth + 1))
+		[ $nth -lt 1000 ] || die "$what comes to an end"
+		log_mark
+		# fail-nth is the process's own, and stays when it becomes another program.
+		if out=$(bash -c 'echo "$0" >/proc/self/fail-nth; '"$1" $nth 2>&1); then
+			was_injected || break
+			survived=$((survived + 1))
+			$undo
+		else
+			was_injected || die "$what succeeds if no allocation fails" "$out" "$(log_since | tail -n 5)"
+			failed=$((failed + 1))
+			left_nothing || die "$what leaves nothing when allocation $nth fails" "$out"
+		fi
+	done
+	$undo
+	ok "$what: of $((nth - 1)) allocations $failed had it fail, $survived did not"
+	[ $failed -gt 0 ] || fail "$what has an allocation that can fail"
+}
+
+# limit: 600
+# needs: debug
+case_probe() {
+	make_vfs 2 || die "making VFs"
+	A=$(vf 0)
+	load || die "loading $DRIVER"
+	echo "$DRIVER" >"$PCI/$A/driver_override"
+	failures_in "$DRIVER"
+	left_nothing() { [ ! -e "$PCI/$A/driver" ] && ! grep -q "$DRIVER-$A" /proc/interrupts; }
+	each_failure "binding" "unbind_from" "echo $A >/sys/bus/pci/drivers/$DRIVER/bind"
+	run_ok bind_driver "$A"
+	run_ok vdpa_add "$A" a
+}
+
+unbind_from() {
+	echo "$A" >"$PCI/$A/driver/unbind"
+}
+
+# limit: 600
+# needs: debug
+case_add() {
+	pair 0
+	failures_in "$DRIVER"
+	left_nothing() { [ ! -e "$VDPA/devices/a" ]; }
+	each_failure "adding" "vdpa dev del a" "exec vdpa dev add name a mgmtdev pci/$A"
+	run_ok vdpa_add "$A" a
+}
+
+# From opening to frames that flow, and everything that a process asks for between.
+# limit: 1800
+# needs: debug
+case_use() {
+	vhost_pair 0
+	failures_in "$DRIVER"
+	left_nothing() { "$CLIENT" transfer "$NODE_A" "$NODE_B" --count 20 >/dev/null; }
+	each_failure "sending frames" true "exec $CLIENT transfer $NODE_A $NODE_B --count 20 --start 65500"
+	run_ok "$CLIENT" transfer "$NODE_A" "$NODE_B" --count 100
+}
+
+# limit: 1800
+# needs: debug
+case_suspend() {
+	vhost_pair 0
+	failures_in "$DRIVER"
+	left_nothing() { "$CLIENT" transfer "$NODE_A" "$NODE_B" --count 20 >/dev/null; }
+	each_failure "stopping and going on" true "exec $CLIENT suspend $NODE_A $NODE_B --rounds 1 --count 100 --way resume"
+	run_ok "$CLIENT" transfer "$NODE_A" "$NODE_B" --count 100
+}
+
+# The state file, statistics, and what netlink tells.
+# limit: 600
+# needs: debug
+case_getters() {
+	vhost_pair 0
+	failures_in "$DRIVER"
+	left_nothing() { true; }
+	each_failure "reading the state file" true "exec cat $DEBUG/vf_vdpa-$A/state"
+	each_failure "showing the configuration" true "exec vdpa dev config show a"
+	run_ok "$CLIENT" transfer "$NODE_A" "$NODE_B" --count 100
+}
