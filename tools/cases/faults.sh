@@ -83,25 +83,28 @@ case_add() {
 	run_ok vdpa_add "$A" a
 }
 
+# each_failure_of_a_process WHAT ARGUMENT...: of vhost-client, with both devices at the end
+each_failure_of_a_process() {
+	local what=$1
+	shift
+	vhost_pair 0
+	failures_in "$DRIVER"
+	left_nothing() { "$CLIENT" transfer "$NODE_A" "$NODE_B" --count 20 >/dev/null; }
+	each_failure "$what" true "exec $CLIENT $1 $NODE_A $NODE_B ${*:2}"
+	run_ok "$CLIENT" transfer "$NODE_A" "$NODE_B" --count 100
+}
+
 # From opening to frames that flow, and everything that a process asks for between.
 # limit: 1800
 # needs: debug
 case_use() {
-	vhost_pair 0
-	failures_in "$DRIVER"
-	left_nothing() { "$CLIENT" transfer "$NODE_A" "$NODE_B" --count 20 >/dev/null; }
-	each_failure "sending frames" true "exec $CLIENT transfer $NODE_A $NODE_B --count 20 --start 65500"
-	run_ok "$CLIENT" transfer "$NODE_A" "$NODE_B" --count 100
+	each_failure_of_a_process "sending frames" transfer --count 20 --start 65500
 }
 
 # limit: 1800
 # needs: debug
 case_suspend() {
-	vhost_pair 0
-	failures_in "$DRIVER"
-	left_nothing() { "$CLIENT" transfer "$NODE_A" "$NODE_B" --count 20 >/dev/null; }
-	each_failure "stopping and going on" true "exec $CLIENT suspend $NODE_A $NODE_B --rounds 1 --count 100 --way resume"
-	run_ok "$CLIENT" transfer "$NODE_A" "$NODE_B" --count 100
+	each_failure_of_a_process "stopping and going on" suspend --rounds 1 --count 100 --way resume
 }
 
 # The state file, statistics, and what netlink tells.

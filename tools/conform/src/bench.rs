@@ -14,12 +14,11 @@ use vdpa_user::memory;
 use vdpa_user::port::Setup;
 use vdpa_user::queue::{BUFFER, Queue};
 use vdpa_user::ring::{Buffer, Used};
+use vdpa_user::stage::LEAST;
 use vdpa_user::wait;
 
 use crate::case::{IOTLB_PERSIST, Target};
 
-/// What every device is given, and what most cases ask for.
-pub const LEAST: u64 = feature::VERSION_1 | feature::ACCESS_PLATFORM;
 /// How long a device that is to do nothing is watched.
 pub const WATCHED: Duration = Duration::from_millis(200);
 /// How long one that is to do something may take.

@@ -12,4 +12,5 @@ pub mod port;
 pub mod queue;
 pub mod ring;
 mod split;
+pub mod stage;
 pub mod wait;

@@ -22,9 +22,10 @@ use nix::errno::Errno;
 use crate::command::Proof;
 use crate::exchange::{self, BOTH, LOOP};
 use crate::ktap::Report;
-use vdpa_user::device::{Device, feature, status};
+use vdpa_user::device::{Device, status};
 use vdpa_user::port::{Port, Setup};
 use vdpa_user::ring;
+use vdpa_user::stage::LEAST;
 
 /// Number of network devices (virtio 1.3, 5).
 const NET: u32 = 1;
@@ -124,9 +125,6 @@ pub fn claimed(proof: &Proof) -> Result<Device> {
     device.claim()?;
     Ok(device)
 }
-
-/// The least a driver must accept.
-pub const LEAST: u64 = feature::VERSION_1 | feature::ACCESS_PLATFORM;
 
 /// Runs a request that must fail with one of `errors` and change nothing.
 pub fn refused<T: std::fmt::Debug>(

@@ -53,7 +53,7 @@ impl Fuzzer {
     }
 
     fn features(&mut self) -> u64 {
-        let least = crate::abuse::LEAST;
+        let least = vdpa_user::stage::LEAST;
         match self.random.u8(..6) {
             0 => self.random.u64(..),
             1 => 0,
@@ -87,7 +87,7 @@ impl Fuzzer {
     /// Brings two queues up as a driver would: chance alone rarely gets that far.
     fn bring_up(&mut self) -> Result<()> {
         let none = feature::MQ | feature::CTRL_VQ | feature::RING_PACKED;
-        let features = crate::abuse::LEAST | (self.random.u64(..) & self.offered & !none);
+        let features = vdpa_user::stage::LEAST | (self.random.u64(..) & self.offered & !none);
         self.device.negotiate(features)?;
         self.device.memory.clear()?;
         for index in 0..2 {

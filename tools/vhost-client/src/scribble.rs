@@ -14,12 +14,13 @@ use fastrand::Rng;
 use nix::sys::eventfd::EfdFlags;
 use vmm_sys_util::eventfd::EventFd;
 
-use crate::abuse::{LEAST, works_again};
+use crate::abuse::works_again;
 use crate::command::Proof;
 use crate::ktap::Report;
 use vdpa_user::device::{Device, feature, status};
 use vdpa_user::memory;
 use vdpa_user::ring::{self, Areas};
+use vdpa_user::stage::LEAST;
 
 /// Entries of each queue.
 const SIZE: u16 = 64;

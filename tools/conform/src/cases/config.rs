@@ -7,8 +7,9 @@ use nix::errno::Errno;
 use vdpa_user::device::{CONFIG, Device, feature};
 use vdpa_user::ioctl::{self, Argument};
 
-use crate::bench::{Class, LEAST};
+use crate::bench::Class;
 use crate::case::{Case, Target, Verdict, pass, skip, source, verdict};
+use vdpa_user::stage::LEAST;
 
 pub const CASES: &[Case] = &[
     Case {

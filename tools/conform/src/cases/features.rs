@@ -5,8 +5,9 @@
 use anyhow::Result;
 use vdpa_user::device::{feature, status};
 
-use crate::bench::{Class, LEAST};
+use crate::bench::Class;
 use crate::case::{Case, Target, Verdict, fail, pass, skip, verdict};
+use vdpa_user::stage::LEAST;
 
 pub const CASES: &[Case] = &[
     Case {

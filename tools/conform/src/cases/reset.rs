@@ -7,9 +7,9 @@ use std::thread::sleep;
 use anyhow::{Context, Result};
 use vdpa_user::device::{Device, status};
 use vdpa_user::port::Setup;
-use vdpa_user::ring;
+use vdpa_user::stage::{LEAST, Stage};
 
-use crate::bench::{LEAST, Live, WATCHED};
+use crate::bench::{Live, WATCHED};
 use crate::case::{Case, IOTLB_PERSIST, Target, Verdict, fail, pass, skip, source, verdict};
 
 pub const CASES: &[Case] = &[
@@ -64,41 +64,34 @@ pub const CASES: &[Case] = &[
     },
 ];
 
-/// How far a device is brought up before it is reset or closed.
-const STATES: [&str; 6] = [
-    "owned",
-    "acknowledged",
-    "negotiated",
-    "described",
-    "live without queues",
-    "live",
-];
+/// A device that was brought up to each stage, and one that is live: with the name of where it is.
+fn everywhere() -> impl Iterator<Item = (String, Option<Stage>)> {
+    Stage::ALL
+        .map(|stage| (stage.to_string(), Some(stage)))
+        .into_iter()
+        .chain([("live".to_owned(), None)])
+}
 
-fn bring(device: Device, state: &str) -> Result<Device> {
-    match state {
-        "acknowledged" => device.add_status(status::ACKNOWLEDGE | status::DRIVER)?,
-        "negotiated" => device.negotiate(LEAST)?,
-        "described" => {
-            device.negotiate(LEAST)?;
-            device.memory.clear()?;
-            let ring = ring::new(&device.memory, 4, false, false)?;
-            device.set_queue(0, 4, ring.areas(), 0)?;
-            device.enable(0, true)?;
-        }
-        "live without queues" => {
-            device.negotiate(LEAST)?;
-            device.add_status(status::DRIVER_OK)?;
-        }
-        "live" => return Ok(Live::start(device, Setup::default())?.device),
-        _ => {}
+/// Brings a device to a stage, or live.
+fn bring(device: Device, stage: Option<Stage>) -> Result<Device> {
+    match stage {
+        Some(stage) => stage.bring(&device).map(|()| device),
+        None => Ok(Live::start(device, Setup::default())?.device),
     }
-    Ok(device)
+}
+
+/// The names of all places.
+fn places() -> String {
+    everywhere()
+        .map(|(name, _)| name)
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 fn in_every_state(target: &Target) -> Result<Verdict> {
     let mut device = target.claim()?;
-    for state in STATES {
-        device = bring(device, state)?;
+    for (state, stage) in everywhere() {
+        device = bring(device, stage)?;
         for _ in 0..2 {
             device.reset().with_context(|| format!("while {state}"))?;
         }
@@ -108,12 +101,12 @@ fn in_every_state(target: &Target) -> Result<Verdict> {
             .with_context(|| format!("after a reset while {state}"))?;
         device = live.stop()?;
     }
-    pass(format!("{STATES:?}"))
+    pass(places())
 }
 
 fn closed_in_every_state(target: &Target) -> Result<Verdict> {
-    for state in STATES {
-        drop(bring(target.claim()?, state)?);
+    for (state, stage) in everywhere() {
+        drop(bring(target.claim()?, stage)?);
         let device = target.claim()?;
         let shown = device.status()?;
         if shown != 0 {
@@ -125,7 +118,7 @@ fn closed_in_every_state(target: &Target) -> Result<Verdict> {
             .work(5)
             .with_context(|| format!("closed while {state}"))?;
     }
-    pass(format!("{STATES:?}"))
+    pass(places())
 }
 
 fn at_rest(target: &Target) -> Result<Verdict> {

@@ -9,8 +9,9 @@ use vdpa_user::ioctl;
 use vdpa_user::port::Setup;
 use vdpa_user::ring;
 
-use crate::bench::{LEAST, Live};
+use crate::bench::Live;
 use crate::case::{Case, Target, Verdict, fail, pass, skip, source, verdict};
+use vdpa_user::stage::LEAST;
 
 pub const CASES: &[Case] = &[
     Case {

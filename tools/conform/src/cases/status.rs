@@ -5,8 +5,9 @@
 use anyhow::Result;
 use vdpa_user::device::status;
 
-use crate::bench::{LEAST, Live};
+use crate::bench::Live;
 use crate::case::{Case, Target, Verdict, fail, pass, source, verdict};
+use vdpa_user::stage::LEAST;
 
 pub const CASES: &[Case] = &[
     Case {

@@ -5,45 +5,12 @@
 use anyhow::{Result, ensure};
 use nix::errno::Errno;
 
-use super::{LEAST, claimed, works, works_again};
+use super::{claimed, works, works_again};
 use crate::command::Proof;
 use crate::ktap::Report;
-use vdpa_user::device::{Device, status};
+use vdpa_user::device::Device;
 use vdpa_user::port::{Port, Setup};
-use vdpa_user::ring;
-
-/// How far a device is brought up before it is closed or reset.
-const STATES: [&str; 7] = [
-    "open",
-    "owned",
-    "acknowledged",
-    "negotiated",
-    "described",
-    "live without queues",
-    "live",
-];
-
-/// Brings an owned device to a state.
-fn bring(device: Device, state: &str) -> Result<Device> {
-    match state {
-        "acknowledged" => device.add_status(status::ACKNOWLEDGE | status::DRIVER)?,
-        "negotiated" => device.negotiate(LEAST)?,
-        "described" => {
-            device.negotiate(LEAST)?;
-            device.memory.clear()?;
-            let ring = ring::new(&device.memory, 64, false, false)?;
-            device.set_queue(0, 64, ring.areas(), 0)?;
-            device.enable(0, true)?;
-        }
-        "live without queues" => {
-            device.negotiate(LEAST)?;
-            device.add_status(status::DRIVER_OK)?;
-        }
-        "live" => return Ok(Port::start(device, Setup::default())?.device),
-        _ => {}
-    }
-    Ok(device)
-}
+use vdpa_user::stage::Stage;
 
 /// All of it.
 pub fn run(report: &mut Report, proof: &Proof) -> Result<()> {
@@ -62,35 +29,29 @@ pub fn run(report: &mut Report, proof: &Proof) -> Result<()> {
     );
     drop(first);
 
-    for state in STATES {
-        let closed = (|| {
-            let device = if state == "open" {
-                Device::open(&proof.device)?
-            } else {
-                bring(claimed(proof)?, state)?
-            };
-            drop(device);
-            let fresh = Device::open(&proof.device)?;
-            let shown = fresh.status()?;
-            ensure!(shown == 0, "status {shown:#x} on the next open");
-            drop(fresh);
-            works(proof)
-        })();
+    let opened = Device::open(&proof.device);
+    let ended = opened.map(drop).and_then(|()| is_fresh(proof));
+    report.step("closed while open: the next user finds it fresh", ended);
+    for stage in Stage::ALL {
+        let ended = brought(proof, stage).map(drop);
         report.step(
-            format!("closed while {state}: the next user finds it fresh"),
-            closed,
+            format!("closed while {stage}: the next user finds it fresh"),
+            ended.and_then(|()| is_fresh(proof)),
+        );
+        report.step(
+            format!("reset while {stage}: it comes up again"),
+            brought(proof, stage).and_then(|device| comes_again(device, proof)),
         );
     }
-    for state in &STATES[1..] {
-        let again = (|| {
-            let device = bring(claimed(proof)?, state)?;
-            for _ in 0..3 {
-                device.reset()?;
-            }
-            works_again(device, proof)
-        })();
-        report.step(format!("reset while {state}: it comes up again"), again);
-    }
+    let ended = live(proof).map(drop);
+    report.step(
+        "closed while live: the next user finds it fresh",
+        ended.and_then(|()| is_fresh(proof)),
+    );
+    report.step(
+        "reset while live: it comes up again",
+        live(proof).and_then(|device| comes_again(device, proof)),
+    );
     let cycles = (|| {
         let mut device = claimed(proof)?;
         for _ in 0..30 {
@@ -100,4 +61,33 @@ pub fn run(report: &mut Report, proof: &Proof) -> Result<()> {
     })();
     report.step("30 times up and down", cycles);
     Ok(())
+}
+
+/// A device that has been brought so far.
+fn brought(proof: &Proof, stage: Stage) -> Result<Device> {
+    let device = claimed(proof)?;
+    stage.bring(&device)?;
+    Ok(device)
+}
+
+/// A device that is live, with all its queues.
+fn live(proof: &Proof) -> Result<Device> {
+    Ok(Port::start(claimed(proof)?, Setup::default())?.device)
+}
+
+/// Checks what the next user finds.
+fn is_fresh(proof: &Proof) -> Result<()> {
+    let fresh = Device::open(&proof.device)?;
+    let shown = fresh.status()?;
+    ensure!(shown == 0, "status {shown:#x} on the next open");
+    drop(fresh);
+    works(proof)
+}
+
+/// Resets a device more often than is needed, and uses it.
+fn comes_again(device: Device, proof: &Proof) -> Result<()> {
+    for _ in 0..3 {
+        device.reset()?;
+    }
+    works_again(device, proof)
 }

@@ -4,13 +4,14 @@
 
 use anyhow::{Context, Result, ensure};
 
-use super::{LEAST, NET, claimed, works, works_again};
+use super::{NET, claimed, works, works_again};
 use crate::command::Proof;
 use crate::ktap::Report;
 use vdpa_user::device::{Device, feature, status};
 use vdpa_user::memory;
 use vdpa_user::port::{CONTROL_SIZE, Port, Setup};
 use vdpa_user::ring;
+use vdpa_user::stage::LEAST;
 use vdpa_user::wait;
 
 const NEXT: u16 = 1;

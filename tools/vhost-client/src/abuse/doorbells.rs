@@ -9,11 +9,12 @@ use anyhow::{Context, Result};
 use nix::errno::Errno;
 use nix::sys::mman::{MapFlags, ProtFlags};
 
-use super::{LEAST, claimed, refused};
+use super::{claimed, refused};
 use crate::command::Proof;
 use crate::ktap::Report;
 use vdpa_user::device::Device;
 use vdpa_user::doorbell::Page;
+use vdpa_user::stage::LEAST;
 
 /// All of it.
 pub fn run(report: &mut Report, proof: &Proof) -> Result<()> {

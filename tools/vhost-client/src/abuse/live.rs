@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use nix::sys::eventfd::EfdFlags;
 use vmm_sys_util::eventfd::EventFd;
 
-use super::{LEAST, SHORT, ignored, refused};
+use super::{SHORT, ignored, refused};
 use crate::command::Proof;
 use crate::exchange::{self, BOTH, Direction, Goal, LOOP};
 use crate::ktap::Report;
@@ -17,6 +17,7 @@ use vdpa_user::device::{feature, status};
 use vdpa_user::ioctl::{self, Argument};
 use vdpa_user::memory;
 use vdpa_user::port::{Port, Setup};
+use vdpa_user::stage::LEAST;
 
 /// Abuses a live device, then one with traffic on it.
 pub fn run(report: &mut Report, proof: &Proof) -> Result<()> {

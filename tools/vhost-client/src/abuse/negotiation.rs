@@ -5,11 +5,12 @@
 use anyhow::Result;
 use nix::errno::Errno;
 
-use super::{LEAST, claimed, ignored, refused};
+use super::{claimed, ignored, refused};
 use crate::command::Proof;
 use crate::ktap::Report;
 use vdpa_user::device::{Device, feature, status};
 use vdpa_user::ioctl::{self, Argument};
+use vdpa_user::stage::LEAST;
 
 fn set_features(device: &Device, features: u64) -> Result<(), Errno> {
     ioctl::send(

@@ -9,13 +9,14 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use vmm_sys_util::eventfd::EventFd;
 
-use super::{LEAST, claimed, works};
+use super::{claimed, works};
 use crate::command::Proof;
 use crate::ktap::Report;
 use vdpa_user::device::{Device, status};
 use vdpa_user::doorbell::PAGE;
 use vdpa_user::memory;
 use vdpa_user::ring::{self, Areas, Buffer};
+use vdpa_user::stage::LEAST;
 
 /// Descriptors of the queue: with these, each of its areas lies in one page.
 const SIZE: u16 = 64;

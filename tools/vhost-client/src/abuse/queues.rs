@@ -7,13 +7,14 @@ use nix::errno::Errno;
 use nix::sys::eventfd::EfdFlags;
 use vmm_sys_util::eventfd::EventFd;
 
-use super::{LEAST, claimed, ignored, refused, works_again};
+use super::{claimed, ignored, refused, works_again};
 use crate::command::Proof;
 use crate::ktap::Report;
 use vdpa_user::device::{Device, feature, status};
 use vdpa_user::ioctl::{self, Argument};
 use vdpa_user::memory;
 use vdpa_user::ring;
+use vdpa_user::stage::LEAST;
 
 const UNSUPPORTED: [Errno; 1] = [Errno::EOPNOTSUPP];
 

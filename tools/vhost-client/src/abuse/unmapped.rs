@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::{LEAST, claimed, works_again};
+use super::{claimed, works_again};
 use crate::command::Proof;
 use crate::ktap::Report;
 use vdpa_user::device::status;
 use vdpa_user::memory;
 use vdpa_user::ring::Areas;
+use vdpa_user::stage::LEAST;
 
 /// Brings the device live with rings outside of its memory, then with memory taken away.
 pub fn run(report: &mut Report, proof: &Proof) -> Result<()> {

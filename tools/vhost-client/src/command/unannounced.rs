@@ -8,11 +8,12 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 
 use super::Proof;
-use crate::abuse::{LEAST, claimed, works_again};
+use crate::abuse::{claimed, works_again};
 use crate::ktap::Report;
 use vdpa_user::device::{Device, status};
 use vdpa_user::port::{Port, Setup};
 use vdpa_user::ring;
+use vdpa_user::stage::LEAST;
 
 /// Descriptors of the virtqueue that shall be started.
 const SIZE: u16 = 64;
