@@ -300,8 +300,9 @@ pub trait Operations: Sized + Send + Sync + 'static {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 
-    /// Sets the CPUs that should handle the interrupts of a virtqueue.
-    fn set_vq_affinity(cx: Context<'_, '_, Self>, vq: u16, mask: &Cpumask) -> Result {
+    /// Sets the CPUs that should handle the interrupts of a virtqueue, all of them if `mask` is
+    /// [`None`].
+    fn set_vq_affinity(cx: Context<'_, '_, Self>, vq: u16, mask: Option<&Cpumask>) -> Result {
         let _ = (cx, vq, mask);
         build_error!(VTABLE_DEFAULT_ERROR)
     }

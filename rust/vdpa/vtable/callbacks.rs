@@ -304,11 +304,16 @@ impl<T: Operations> VTable<T> {
         mask: *const bindings::cpumask,
     ) -> c_int {
         from_result(|| {
+            // Virtio drivers undo their choice by NULL.
+            let mask = if mask.is_null() {
+                None
+            } else {
+                // SAFETY: By the contract of callbacks. It is not NULL.
+                Some(unsafe { Cpumask::from_raw(mask) })
+            };
+
             // SAFETY: By the contract of callbacks.
-            unsafe {
-                let mask = Cpumask::from_raw(mask);
-                Device::<T>::with(vdev, |cx| T::set_vq_affinity(cx, vq, mask))?;
-            }
+            unsafe { Device::<T>::with(vdev, |cx| T::set_vq_affinity(cx, vq, mask)) }?;
             Ok(0)
         })
     }
