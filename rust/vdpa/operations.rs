@@ -197,7 +197,8 @@ pub trait Operations: Sized + Send + Sync + 'static {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 
-    /// Returns the alignment of the rings in bytes, a power of two.
+    /// Returns the alignment of the rings in bytes, a power of two. Instead of any other number
+    /// consumers are told the size of a page.
     fn get_vq_align(cx: Context<'_, '_, Self>) -> u32;
 
     /// Returns the group of a virtqueue.

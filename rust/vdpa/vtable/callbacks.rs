@@ -33,6 +33,7 @@ use kernel::{
         c_void, //
     },
     mm::Mm,
+    page::PAGE_SHIFT,
     prelude::*, //
 };
 use virtio::{
@@ -78,7 +79,6 @@ impl<T: Operations> VTable<T> {
         fn set_vq_ready(vq: u16, ready: bool);
         fn get_vq_ready(vq: u16) -> bool;
         fn get_vq_size(vq: u16) -> u16;
-        fn get_vq_align() -> u32;
         fn get_vq_group(vq: u16) -> u32;
         fn get_vq_desc_group(vq: u16) -> u32;
         fn get_device_features() -> u64;
@@ -198,6 +198,19 @@ impl<T: Operations> VTable<T> {
             },
             // A size of 0 is not the size of a page, hence it is not mapped.
             None => bindings::vdpa_notification_area { addr: 0, size: 0 },
+        }
+    }
+
+    pub(super) extern "C" fn get_vq_align(vdev: *mut bindings::vdpa_device) -> u32 {
+        // SAFETY: By the contract of callbacks.
+        let align = unsafe { Device::<T>::with(vdev, |cx| T::get_vq_align(cx)) };
+
+        // virtio-vdpa hands it to `vring_size()`, which takes it for a mask: with a number that is no
+        // power of two, the kernel would write beyond the rings that it has allocated.
+        if align.is_power_of_two() {
+            align
+        } else {
+            1 << PAGE_SHIFT
         }
     }
 
