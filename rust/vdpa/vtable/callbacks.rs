@@ -147,7 +147,7 @@ impl<T: Operations> VTable<T> {
             // SAFETY: By the contract of callbacks.
             unsafe {
                 Device::<T>::with(vdev, |cx| {
-                    T::set_vq_state(cx, vq, VqState::from_raw(&*state, Self::is_packed(cx)))
+                    T::set_vq_state(cx, vq, VqState::from_raw(state, Self::is_packed(cx)))
                 })?;
             }
             Ok(0)
@@ -272,8 +272,12 @@ impl<T: Operations> VTable<T> {
         let (Ok(offset), Ok(len)) = (usize::try_from(offset), usize::try_from(len)) else {
             return;
         };
-        // SAFETY: By the contract of callbacks, `buf` has room for `len` bytes. It need not be
-        // initialized on entry.
+        // Whoever wants nothing may pass NULL, of which no slice can be made.
+        if len == 0 {
+            return;
+        }
+        // SAFETY: By the contract of callbacks, `buf` has room for `len` bytes, which nobody else
+        // uses meanwhile. It need not be initialized on entry.
         let buf = unsafe {
             buf.cast::<u8>().write_bytes(0, len);
             core::slice::from_raw_parts_mut(buf.cast::<u8>(), len)
@@ -292,7 +296,12 @@ impl<T: Operations> VTable<T> {
         let (Ok(offset), Ok(len)) = (usize::try_from(offset), usize::try_from(len)) else {
             return;
         };
-        // SAFETY: By the contract of callbacks, `buf` holds `len` bytes.
+        // As in `get_config`.
+        if len == 0 {
+            return;
+        }
+        // SAFETY: By the contract of callbacks, `buf` holds `len` bytes, which nobody writes to
+        // meanwhile: it is a copy if they are those of a process.
         let buf = unsafe { core::slice::from_raw_parts(buf.cast::<u8>(), len) };
 
         // SAFETY: By the contract of callbacks.

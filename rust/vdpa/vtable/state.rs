@@ -9,10 +9,20 @@ use crate::{
 
 impl VqState {
     /// Reads a state, of a packed virtqueue or of a split one.
-    pub(super) fn from_raw(raw: &bindings::vdpa_vq_state, packed: bool) -> Self {
+    ///
+    /// # Safety
+    ///
+    /// `raw` is valid for reads.
+    pub(super) unsafe fn from_raw(raw: *const bindings::vdpa_vq_state, packed: bool) -> Self {
+        // SAFETY: By the safety requirement. The consumer has filled the member that the features
+        // call for in its own opinion, and only that. If it is not the one that is read below,
+        // because the driver has another, the rest is what the stack held: the access is volatile,
+        // so that it is some number then, and not one that the compiler may presume anything of.
+        let raw = unsafe { raw.read_volatile() };
+
         if packed {
-            // SAFETY: All bit patterns are valid for both members of the union, whose writer has
-            // filled the one that the features call for.
+            // SAFETY: All bit patterns are valid for both members of the union, and `raw` is
+            // initialized.
             let packed = unsafe { raw.__bindgen_anon_1.packed };
 
             VqState::Packed {
