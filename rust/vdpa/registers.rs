@@ -4,7 +4,10 @@
 
 use super::{
     bindings,
-    pci::as_raw, //
+    pci::{
+        as_raw,
+        memory_bar_len, //
+    }, //
 };
 use core::ptr::NonNull;
 use kernel::{
@@ -25,7 +28,8 @@ use virtio::capability::Window;
 ///
 /// # Invariants
 ///
-/// `start` is where the window is mapped, `len` bytes of it.
+/// `start` is where the window is mapped, `len` bytes of it, if `len` is not 0. It is memory, not I/O
+/// ports.
 struct Mapped {
     start: NonNull<c_void>,
     len: usize,
@@ -46,7 +50,8 @@ impl Mapped {
 
 impl Drop for Mapped {
     fn drop(&mut self) {
-        // SAFETY: By the type invariant.
+        // SAFETY: By the type invariant. `Devres` drops this when nobody accesses it any more; it is
+        // private to this module that nothing else has a `Mapped`.
         unsafe { bindings::pci_iounmap(as_raw(&self.pdev), self.start.as_ptr()) };
     }
 }
@@ -73,7 +78,8 @@ macro_rules! accesses {
                     .and_then(|mapped| mapped.locate(offset, size_of::<$ty>()));
 
                 match register {
-                    // SAFETY: `locate` returns the address of a register that is mapped.
+                    // SAFETY: `locate` returns the address of a register that is mapped, and stays
+                    // so while `mapped` guards it.
                     Some(register) => unsafe { bindings::$c_read(register) },
                     None => <$ty>::MAX,
                 }
@@ -96,11 +102,23 @@ macro_rules! accesses {
 }
 
 impl Registers {
-    /// Maps a window, which was checked against its BAR.
+    /// Maps a window.
+    ///
+    /// # Errors
+    ///
+    /// - `EINVAL` if it is not within a memory BAR of this function, whatever the layout that it
+    ///   comes from was checked against.
+    /// - `ENOMEM`
     pub(crate) fn new(pdev: &pci::Device<Bound>, window: &Window) -> Result<Self> {
         let len = usize::try_from(window.length())?;
+        let end = u64::from(window.offset()).checked_add(u64::from(window.length()));
+        let bar_len = memory_bar_len(pdev, u32::from(window.bar())).ok_or(EINVAL)?;
 
-        // SAFETY: The function is valid. The C function checks the range against the BAR.
+        // The C function would map less than it is asked for.
+        if end.is_none_or(|end| end > bar_len) {
+            return Err(EINVAL);
+        }
+        // SAFETY: The function is valid and bound, so that its BARs stay where they are.
         let start = unsafe {
             bindings::pci_iomap_range(
                 as_raw(pdev),
@@ -109,7 +127,7 @@ impl Registers {
                 c_ulong::try_from(len)?,
             )
         };
-        // INVARIANT: It was just mapped, as long as the BAR has so many bytes, which was checked.
+        // INVARIANT: It was just mapped; the BAR has so many bytes.
         let mapped = Mapped {
             start: NonNull::new(start).ok_or(ENOMEM)?,
             len,

@@ -119,7 +119,8 @@ impl Transport {
     ///
     /// # Errors
     ///
-    /// `ENOMEM`
+    /// - `EINVAL` if a window is not within the BARs of the function.
+    /// - `ENOMEM`
     pub fn new(pdev: &pci::Device<Bound>, layout: Layout) -> Result<(Self, Selector)> {
         let device = layout
             .device()
