@@ -8,13 +8,17 @@ use super::{
     iotlb::Iotlb,
     mgmt,
     pages::Pinned,
+    pci::memory_bar_len,
     stats::Stats,
     Context, //
 };
 use kernel::{
     cpumask::Cpumask,
+    device::Bound,
     error::VTABLE_DEFAULT_ERROR,
     mm::Mm,
+    page::PAGE_SIZE,
+    pci,
     prelude::*, //
 };
 use virtio::iova;
@@ -50,15 +54,45 @@ impl VqState {
     };
 }
 
-/// The doorbell of a virtqueue, to be mapped into a consumer's address space.
+/// The doorbell of a virtqueue, to be mapped into a consumer's address space: a page of a BAR.
 ///
 /// Whoever returns one lets an unprivileged process write to all of it.
+///
+/// # Invariants
+///
+/// `addr` is the physical address of a page, all of which is in a memory BAR of a function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotificationArea {
-    /// Physical address.
-    pub addr: u64,
-    /// Length in bytes.
-    pub size: u64,
+    addr: u64,
+    size: u64,
+}
+
+impl NotificationArea {
+    /// Returns the page at a physical address, [`None`] if it is not a page of a memory BAR `bar` of
+    /// the function.
+    pub fn new(pdev: &pci::Device<Bound>, bar: u32, addr: u64) -> Option<Self> {
+        let size = u64::try_from(PAGE_SIZE).ok()?;
+        let len = memory_bar_len(pdev, bar)?;
+        let offset = addr.checked_sub(pdev.resource_start(bar).ok()?)?;
+
+        // INVARIANT: This is what is checked.
+        (addr % size == 0 && offset.checked_add(size)? <= len).then_some(Self { addr, size })
+    }
+
+    /// Returns the same page, but as one that a consumer must not map any more. Whoever has been
+    /// allowed to map it before, may still.
+    #[must_use]
+    pub fn withheld(self) -> Self {
+        Self { size: 0, ..self }
+    }
+
+    /// Returns the physical address and the length in bytes.
+    pub(crate) fn to_raw(self) -> bindings::vdpa_notification_area {
+        bindings::vdpa_notification_area {
+            addr: self.addr,
+            size: self.size,
+        }
+    }
 }
 
 /// The backend feature that virtqueues may be enabled after `DRIVER_OK`.

@@ -50,8 +50,8 @@ impl Mapped {
 
 impl Drop for Mapped {
     fn drop(&mut self) {
-        // SAFETY: By the type invariant. `Devres` drops this when nobody accesses it any more; it is
-        // private to this module that nothing else has a `Mapped`.
+        // SAFETY: By the type invariant. Nobody else has a `Mapped` than `Devres`, which drops it when
+        // nobody accesses it any more.
         unsafe { bindings::pci_iounmap(as_raw(&self.pdev), self.start.as_ptr()) };
     }
 }

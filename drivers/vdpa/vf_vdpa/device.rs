@@ -139,8 +139,12 @@ impl Operations for VfDevice {
         let addr = notify::doorbell_page(layout, start, queue.doorbell.offset, size)?;
         // A relay has to see kicks. The address stays the same, for a mapping that was allowed
         // earlier and is used only now.
-        let size = if function.gives_doorbell(vq) { size } else { 0 };
-        Some(NotificationArea { addr, size })
+        let area = NotificationArea::new(function.pdev, bar, addr)?;
+        Some(if function.gives_doorbell(vq) {
+            area
+        } else {
+            area.withheld()
+        })
     }
 
     fn get_vq_irq(cx: Cx<'_, '_>, vq: u16) -> Result<u32> {

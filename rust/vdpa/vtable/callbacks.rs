@@ -192,10 +192,7 @@ impl<T: Operations> VTable<T> {
     ) -> bindings::vdpa_notification_area {
         // SAFETY: By the contract of callbacks.
         match unsafe { Device::<T>::with(vdev, |cx| T::get_vq_notification(cx, vq)) } {
-            Some(area) => bindings::vdpa_notification_area {
-                addr: area.addr,
-                size: area.size,
-            },
+            Some(area) => area.to_raw(),
             // A size of 0 is not the size of a page, hence it is not mapped.
             None => bindings::vdpa_notification_area { addr: 0, size: 0 },
         }
