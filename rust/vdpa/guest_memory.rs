@@ -114,7 +114,12 @@ impl GuestMemory {
 
     /// Takes addresses for physical ones, as a consumer in the kernel that maps memory for a
     /// device without an IOMMU means them.
-    pub fn trust(&self, _: KernelConsumer) {
+    ///
+    /// From here to [`distrust`](Self::distrust) or [`clear`](Self::clear), of which one must follow
+    /// at the latest when the device is reset, there is nothing between the addresses that this
+    /// address space is asked for and the memory of the machine: they must be those that the consumer
+    /// has given.
+    pub fn trust(&self, _: KernelConsumer<'_>) {
         *self.meaning.lock() = Meaning::Physical;
     }
 

@@ -12,6 +12,7 @@ use super::{
     stats::Stats,
     Context, //
 };
+use core::marker::PhantomData;
 use kernel::{
     cpumask::Cpumask,
     device::Bound,
@@ -109,9 +110,21 @@ pub enum VqMap {
     Device,
 }
 
-/// Evidence that the consumer of a device is the kernel's own virtio driver, until the next reset.
-#[derive(Clone, Copy, Debug)]
-pub struct KernelConsumer(pub(crate) ());
+/// Evidence that the consumer of a device is the kernel's own virtio driver.
+///
+/// It is good for the call of [`Operations::get_vq_map`] only, during `'c`: it cannot be kept until a
+/// process is the consumer.
+#[derive(Debug)]
+pub struct KernelConsumer<'c>(PhantomData<&'c ()>);
+
+impl KernelConsumer<'_> {
+    /// # Safety
+    ///
+    /// The consumer is the kernel's own virtio driver during `'c`.
+    pub(crate) unsafe fn new() -> Self {
+        Self(PhantomData)
+    }
+}
 
 /// The operations of a vDPA device (`struct vdpa_config_ops`).
 ///
@@ -387,7 +400,7 @@ pub trait Operations: Sized + Send + Sync + 'static {
     /// Returns for which device a consumer in the kernel maps the memory of a virtqueue.
     ///
     /// vhost-vdpa does not ask: a call proves that the consumer is the kernel.
-    fn get_vq_map(cx: Context<'_, '_, Self>, vq: u16, consumer: KernelConsumer) -> VqMap {
+    fn get_vq_map(cx: Context<'_, '_, Self>, vq: u16, consumer: KernelConsumer<'_>) -> VqMap {
         let _ = (cx, vq, consumer);
         build_error!(VTABLE_DEFAULT_ERROR)
     }

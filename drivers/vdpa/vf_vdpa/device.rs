@@ -280,7 +280,7 @@ impl Operations for VfDevice {
         cx.parent().set_group_asid(group, asid)
     }
 
-    fn get_vq_map(cx: Cx<'_, '_>, vq: u16, consumer: KernelConsumer) -> VqMap {
+    fn get_vq_map(cx: Cx<'_, '_>, vq: u16, consumer: KernelConsumer<'_>) -> VqMap {
         cx.parent().trust(cx.data(), vq, consumer)
     }
 }

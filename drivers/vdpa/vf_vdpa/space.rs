@@ -257,7 +257,7 @@ impl Function<'_> {
 
     /// Notes that the consumer is the kernel, and returns for which device it maps the memory of a
     /// virtqueue.
-    pub(crate) fn trust(&self, profile: &Profile, vq: u16, consumer: KernelConsumer) -> VqMap {
+    pub(crate) fn trust(&self, profile: &Profile, vq: u16, consumer: KernelConsumer<'_>) -> VqMap {
         let mut control = self.shared.control.lock();
 
         control.kernel_consumer = true;

@@ -410,10 +410,9 @@ impl<T: Operations> VTable<T> {
         vdev: *mut bindings::vdpa_device,
         vq: u16,
     ) -> bindings::virtio_map {
-        // SAFETY: By the contract of callbacks.
+        // SAFETY: By the contract of callbacks. virtio-vdpa is the only caller.
         unsafe {
-            // virtio-vdpa is the only caller.
-            match Device::<T>::with(vdev, |cx| T::get_vq_map(cx, vq, KernelConsumer(()))) {
+            match Device::<T>::with(vdev, |cx| T::get_vq_map(cx, vq, KernelConsumer::new())) {
                 VqMap::Parent => (*vdev).vmap,
                 VqMap::Device => bindings::virtio_map {
                     dma_dev: &raw mut (*vdev).dev,

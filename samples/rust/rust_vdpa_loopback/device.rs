@@ -315,7 +315,7 @@ impl Operations for LoopbackDevice {
         Ok(())
     }
 
-    fn get_vq_map(cx: Cx<'_, '_>, _vq: u16, consumer: KernelConsumer) -> VqMap {
+    fn get_vq_map(cx: Cx<'_, '_>, _vq: u16, consumer: KernelConsumer<'_>) -> VqMap {
         cx.data().port().memory.trust(consumer);
         VqMap::Device
     }
