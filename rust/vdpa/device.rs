@@ -5,6 +5,7 @@
 use super::{
     bindings,
     mgmt,
+    own_memory::Pages,
     vtable::VTable,
     Operations, //
 };
@@ -24,6 +25,7 @@ use kernel::{
         c_ulong,
         c_void, //
     },
+    page::PAGE_SIZE,
     prelude::*,
     types::Opaque, //
 };
@@ -111,6 +113,8 @@ impl Head {
 pub struct Device<T: Operations> {
     head: Head,
     parent: NonNull<Parent<'static, T>>,
+    /// What is mapped instead of a doorbell that is not to be had any more.
+    sink: Option<Pages>,
     data: T::Data,
 }
 
@@ -151,6 +155,9 @@ impl<T: Operations> Device<T> {
     ) -> Result<Allocation<T>> {
         const_assert!(offset_of!(Device<T>, head) == 0 && offset_of!(Head, vdev) == 0);
 
+        let sink = T::HAS_GET_VQ_NOTIFICATION
+            .then(|| Pages::new(PAGE_SIZE))
+            .transpose()?;
         // SAFETY: `mdev` is registered, so that its parent device is valid.
         let dma_dev = unsafe { (*mdev.as_ptr()).device };
 
@@ -182,6 +189,7 @@ impl<T: Operations> Device<T> {
             // Lifetimes do not exist at run time; `with()` hands out a shorter one.
             (&raw mut (*this).parent).write(NonNull::from(parent).cast());
             pin_init::raw_try_init(&raw mut (*this).data, data)?;
+            (&raw mut (*this).sink).write(sink);
             (*vdev).config = &VTable::<T>::INITIALIZED;
             (*vdev).mdev = mdev.as_ptr();
             (*vdev).vmap.dma_dev = dma_dev;
@@ -325,14 +333,32 @@ impl<T: Operations> Device<T> {
         })
     }
 
+    /// Returns the physical address of a page that nobody looks at, 0 if there is none.
+    ///
+    /// # Safety
+    ///
+    /// `vdev` is the head of a `Device<T>` that is initialized.
+    pub(crate) unsafe fn sink(vdev: *const bindings::vdpa_device) -> u64 {
+        // SAFETY: By the safety requirement. Only shared references to a `Device` exist.
+        let this = unsafe { &*vdev.cast::<Self>() };
+
+        this.sink.as_ref().map_or(0, |pages| pages.physical(0))
+    }
+
     /// Drops the data when the last reference to the device is gone (`free`).
     ///
     /// # Safety
     ///
     /// `vdev` is the head of a `Device<T>` that is initialized, and not used afterwards.
     pub(crate) unsafe extern "C" fn free(vdev: *mut bindings::vdpa_device) {
-        // SAFETY: By the safety requirement. The C core frees the memory.
-        unsafe { core::ptr::drop_in_place(&raw mut (*vdev.cast::<Self>()).data) };
+        let this = vdev.cast::<Self>();
+
+        // SAFETY: By the safety requirement. The C core frees the memory. Consumers, and with them
+        // whoever has mapped the sink, have left.
+        unsafe {
+            core::ptr::drop_in_place(&raw mut (*this).data);
+            core::ptr::drop_in_place(&raw mut (*this).sink);
+        }
     }
 }
 

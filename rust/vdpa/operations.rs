@@ -219,7 +219,8 @@ pub trait Operations: Sized + Send + Sync + 'static {
     /// Returns the doorbell of a virtqueue, [`None`] if it must not be mapped.
     ///
     /// The answer must be the same for as long as the device lives: vhost-vdpa checks it when the
-    /// doorbell is mapped, but asks again when it is touched, and maps what it is told then.
+    /// doorbell is mapped, but asks again when it is touched, and maps what it is told then. If there
+    /// is nothing any more, that is a page that nobody looks at.
     fn get_vq_notification(cx: Context<'_, '_, Self>, vq: u16) -> Option<NotificationArea> {
         let _ = (cx, vq);
         build_error!(VTABLE_DEFAULT_ERROR)

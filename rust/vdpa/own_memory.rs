@@ -54,7 +54,14 @@ pub(crate) struct Pages {
     order: c_uint,
 }
 
+// SAFETY: Pages may be used and freed by any thread.
+unsafe impl Send for Pages {}
+
+// SAFETY: Nothing of theirs is read or written through a shared reference.
+unsafe impl Sync for Pages {}
+
 impl Pages {
+    /// Allocates as many pages as hold `len` bytes, rounded up to a power of two. May sleep.
     pub(crate) fn new(len: usize) -> Result<Self> {
         let pages = len.div_ceil(PAGE_SIZE).next_power_of_two();
         let order = pages.trailing_zeros();
@@ -73,6 +80,15 @@ impl Pages {
         PAGE_SIZE << self.order
     }
 
+    /// Returns the physical address of the byte at an offset that is within the pages.
+    pub(crate) fn physical(&self, offset: usize) -> u64 {
+        let start = self.start.as_ptr().wrapping_add(offset).cast::<c_void>();
+
+        // SAFETY: By the type invariant, the pages are in the kernel's linear mapping. This only
+        // computes with the address.
+        unsafe { bindings::vdpa_virt_to_phys(start) }
+    }
+
     /// Makes a mapping of a part of the pages at `at`.
     ///
     /// # Errors
@@ -84,15 +100,9 @@ impl Pages {
         if part.end > self.len() {
             return Err(EINVAL);
         }
-        let start = self
-            .start
-            .as_ptr()
-            .wrapping_add(part.start)
-            .cast::<c_void>();
         let mapping = Mapping {
             range,
-            // SAFETY: By the type invariant, the address is one of the kernel's linear mapping.
-            addr: unsafe { bindings::vdpa_virt_to_phys(start) },
+            addr: self.physical(part.start),
             permission: Permission { read: true, write },
         };
 

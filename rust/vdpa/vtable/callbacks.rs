@@ -193,8 +193,15 @@ impl<T: Operations> VTable<T> {
         // SAFETY: By the contract of callbacks.
         match unsafe { Device::<T>::with(vdev, |cx| T::get_vq_notification(cx, vq)) } {
             Some(area) => area.to_raw(),
-            // A size of 0 is not the size of a page, hence it is not mapped.
-            None => bindings::vdpa_notification_area { addr: 0, size: 0 },
+            None => bindings::vdpa_notification_area {
+                // vhost-vdpa may have allowed the mapping when there was a doorbell. It looks at the
+                // address alone when that is touched: whatever is here, a process writes to.
+                //
+                // SAFETY: By the contract of callbacks.
+                addr: unsafe { Device::<T>::sink(vdev) },
+                // Not the size of a page, hence no mapping is allowed now.
+                size: 0,
+            },
         }
     }
 
