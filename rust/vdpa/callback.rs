@@ -19,8 +19,8 @@ use kernel::{
 ///
 /// # Invariants
 ///
-/// `function(argument)` may be called until the consumer replaces the callback or resets or
-/// leaves the device.
+/// `function(argument)` may be called while the slot is open, until the consumer replaces the callback
+/// or resets or leaves the device.
 #[derive(Clone, Copy)]
 struct Callback {
     function: unsafe extern "C" fn(*mut c_void) -> bindings::irqreturn_t,
@@ -30,60 +30,96 @@ struct Callback {
 // SAFETY: The consumer expects its function to be called on any CPU, in hard interrupt context.
 unsafe impl Send for Callback {}
 
+/// What is in a [`Slot`].
+struct Content {
+    callback: Option<Callback>,
+    /// The callback may be called.
+    open: bool,
+}
+
+impl Content {
+    const EMPTY: Self = Self {
+        callback: None,
+        open: false,
+    };
+}
+
 /// The place for one callback, of a virtqueue or of the configuration.
 ///
 /// Only the abstraction stores a callback here (`set_vq_cb`, `set_config_cb`), and it empties the
 /// slot whenever the device was reset or its consumer has left. A driver embeds slots and calls them.
+///
+/// That of a virtqueue is open while the virtqueue is enabled. virtio-vdpa says no other way that it
+/// is about to free what a callback works on: a virtio driver that fails in the middle deletes its
+/// virtqueues without a reset.
 #[pin_data]
 pub struct Slot {
     /// Held while the callback runs, so that whoever replaced the callback knows that the old one
     /// neither runs nor will run. Consumers' callbacks only wake somebody up; they take no lock
     /// under which a slot is changed.
     #[pin]
-    callback: SpinLockIrq<Option<Callback>>,
+    content: SpinLockIrq<Content>,
 }
 
 impl Slot {
     /// Returns an initializer for an empty slot.
     pub fn new() -> impl PinInit<Self> {
         pin_init!(Self {
-            callback <- new_spinlock_irq!(None, "vdpa::callback::Slot"),
+            content <- new_spinlock_irq!(Content::EMPTY, "vdpa::callback::Slot"),
         })
     }
 
-    /// Calls the callback, if there is one.
+    /// Calls the callback, if there is one, and the virtqueue is enabled.
     ///
     /// May be called in any context, but not from [`Operations::kick_vq`]: the consumer's
     /// eventfd is being read at that moment, and would drop the signal.
     ///
     /// [`Operations::kick_vq`]: super::Operations::kick_vq
     pub fn call(&self) {
-        let guard = self.callback.lock();
-        if let Some(callback) = *guard {
-            // SAFETY: By the type invariant of `Callback`. `replace()` and `clear()`, which precede
-            // the end of that permission, wait for the lock that is held here.
+        let content = self.content.lock();
+        if let Some(callback) = content.callback.filter(|_| content.open) {
+            // SAFETY: By the type invariant of `Callback`, as the slot is open. `replace()`, `close()`
+            // and `clear()`, of which one precedes the end of that permission, wait for the lock that
+            // is held here.
             unsafe { (callback.function)(callback.argument) };
         }
     }
 
-    /// Removes the callback. When this returns, it does not run any more.
-    pub fn clear(&self) {
-        *self.callback.lock() = None;
+    /// Lets the callback be called.
+    pub(crate) fn open(&self) {
+        self.content.lock().open = true;
     }
 
-    /// Replaces the callback by the one in `raw`; none if it has no function.
+    /// Lets the callback be called no longer. When this returns, it does not run any more.
+    pub(crate) fn close(&self) {
+        self.content.lock().open = false;
+    }
+
+    /// Closes the slot and removes the callback. When this returns, it does not run any more.
+    pub(crate) fn clear(&self) {
+        *self.content.lock() = Content::EMPTY;
+    }
+
+    /// Replaces the callback by the one in `raw`; none if that is NULL or has no function.
     ///
     /// # Safety
     ///
-    /// The function in `raw` may be called with its `private` until the slot is changed again.
-    pub(crate) unsafe fn replace(&self, raw: &bindings::vdpa_callback) {
-        // `trigger` is left alone: consumers do not always initialize it.
-        *self.callback.lock() = raw.callback.map(|function| {
-            // INVARIANT: By the safety requirement.
-            Callback {
-                function,
-                argument: raw.private,
-            }
-        });
+    /// - `raw` is NULL, or the function and the argument in it are valid for reads.
+    /// - The function may be called with the argument while the slot is open, until this is called
+    ///   again or the slot is cleared.
+    pub(crate) unsafe fn replace(&self, raw: *const bindings::vdpa_callback) {
+        let callback = if raw.is_null() {
+            None
+        } else {
+            // No reference is made to all of it: consumers do not always initialize `trigger`.
+            //
+            // SAFETY: By the safety requirements.
+            let (function, argument) = unsafe { ((*raw).callback, (*raw).private) };
+
+            // INVARIANT: By the safety requirements.
+            function.map(|function| Callback { function, argument })
+        };
+
+        self.content.lock().callback = callback;
     }
 }

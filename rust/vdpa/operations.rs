@@ -157,6 +157,9 @@ pub trait Operations: Sized + Send + Sync + 'static {
     type Data: Send + Sync;
 
     /// Returns the callback slot of a virtqueue, [`None`] if there is no such virtqueue.
+    ///
+    /// It must be the same for as long as the device lives, and that of one virtqueue only: a callback
+    /// is removed from the slot that this returns then, not from where it was stored.
     fn vq_callback<'c, 'a>(cx: Context<'c, 'a, Self>, vq: u16) -> Option<&'c Slot>;
 
     /// Returns the callback slot of the configuration.
@@ -194,7 +197,8 @@ pub trait Operations: Sized + Send + Sync + 'static {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 
-    /// Enables or disables a virtqueue.
+    /// Enables or disables a virtqueue. Its callback is called while it is enabled, and during this
+    /// call.
     fn set_vq_ready(cx: Context<'_, '_, Self>, vq: u16, ready: bool);
 
     /// Returns whether a virtqueue is enabled. Must be `false` after a reset.

@@ -9,7 +9,6 @@
 use super::VTable;
 use crate::{
     bindings,
-    callback::Slot,
     iotlb::{
         Iotlb,
         Mapping,
@@ -76,7 +75,6 @@ impl<T: Operations> VTable<T> {
         fn set_vq_num(vq: u16, num: u32);
         fn kick_vq(vq: u16);
         fn kick_vq_with_data(data: u32);
-        fn set_vq_ready(vq: u16, ready: bool);
         fn get_vq_ready(vq: u16) -> bool;
         fn get_vq_size(vq: u16) -> u16;
         fn get_vq_group(vq: u16) -> u32;
@@ -103,21 +101,6 @@ impl<T: Operations> VTable<T> {
         fn set_group_asid(group: c_uint, asid: c_uint) -> Result;
     }
 
-    /// Stores the callback `cb` of a consumer, none if it is NULL.
-    ///
-    /// # Safety
-    ///
-    /// `cb` is NULL or valid. The consumer may be called back as it says until it replaces the
-    /// callback, or the device is reset or unregistered.
-    unsafe fn set_callback(slot: &Slot, cb: *mut bindings::vdpa_callback) {
-        // SAFETY: By the safety requirement.
-        match unsafe { cb.as_ref() } {
-            // SAFETY: By the safety requirement. It is emptied when the consumer has left at the latest.
-            Some(cb) => unsafe { slot.replace(cb) },
-            None => slot.clear(),
-        }
-    }
-
     /// Returns whether virtqueues are packed, which decides what a state looks like.
     fn is_packed(cx: Context<'_, '_, T>) -> bool {
         Features::from_bits(T::get_driver_features(cx)).contains(Features::RING_PACKED)
@@ -128,11 +111,30 @@ impl<T: Operations> VTable<T> {
         vq: u16,
         cb: *mut bindings::vdpa_callback,
     ) {
-        // SAFETY: By the contract of callbacks.
+        // SAFETY: By the contract of callbacks. vhost-vdpa's argument lives until it has left;
+        // virtio-vdpa's until it has disabled the virtqueue, by which the slot is closed.
         unsafe {
             Device::<T>::with(vdev, |cx| {
                 if let Some(slot) = T::vq_callback(cx, vq) {
-                    Self::set_callback(slot, cb);
+                    slot.replace(cb);
+                }
+            })
+        }
+    }
+
+    pub(super) extern "C" fn set_vq_ready(vdev: *mut bindings::vdpa_device, vq: u16, ready: bool) {
+        // SAFETY: By the contract of callbacks.
+        unsafe {
+            Device::<T>::with(vdev, |cx| {
+                let slot = T::vq_callback(cx, vq);
+
+                // The operation may have something to tell in both cases.
+                if let Some(slot) = slot.filter(|_| ready) {
+                    slot.open();
+                }
+                T::set_vq_ready(cx, vq, ready);
+                if let Some(slot) = slot.filter(|_| !ready) {
+                    slot.close();
                 }
             })
         }
@@ -235,8 +237,16 @@ impl<T: Operations> VTable<T> {
         vdev: *mut bindings::vdpa_device,
         cb: *mut bindings::vdpa_callback,
     ) {
-        // SAFETY: By the contract of callbacks.
-        unsafe { Device::<T>::with(vdev, |cx| Self::set_callback(T::config_callback(cx), cb)) }
+        // SAFETY: By the contract of callbacks. Consumers' arguments live until they leave. That they
+        // have left is told a moment later, see `Device::bus_callback`.
+        unsafe {
+            Device::<T>::with(vdev, |cx| {
+                let slot = T::config_callback(cx);
+
+                slot.replace(cb);
+                slot.open();
+            })
+        }
     }
 
     pub(super) extern "C" fn reset(vdev: *mut bindings::vdpa_device) -> c_int {
