@@ -9,6 +9,7 @@ use super::bindings;
 use core::marker::PhantomPinned;
 use kernel::{
     device::Bound,
+    devres::Devres,
     error::to_result,
     ffi::{
         c_int,
@@ -35,7 +36,7 @@ struct Line<H: Handler> {
     _pin: PhantomPinned,
 }
 
-/// A requested interrupt. Dropping it waits for its handler to finish.
+/// A requested interrupt. Dropping it waits for its handler to finish. Sleeps.
 ///
 /// # Invariants
 ///
@@ -46,7 +47,13 @@ struct Requested<H: Handler> {
 }
 
 impl<H: Handler> Requested<H> {
-    fn new(irq: u32, name: CString, handler: H) -> Result<Self> {
+    /// Requests an interrupt.
+    ///
+    /// # Safety
+    ///
+    /// The result is dropped before the vector with the number `irq` is freed, and before the code of
+    /// the handler goes away.
+    unsafe fn new(irq: u32, name: CString, handler: H) -> Result<Self> {
         let line = KBox::pin_init(
             pin_init!(Line {
                 name,
@@ -56,8 +63,9 @@ impl<H: Handler> Requested<H> {
             GFP_KERNEL,
         )?;
 
-        // SAFETY: The name and the cookie are pinned and live until `free_irq()`. The callback
-        // only makes a shared reference of the cookie.
+        // SAFETY: The name and the cookie are pinned and live until `free_irq()`, which the caller sees
+        // to. The callback only makes a shared reference of the cookie, which is complete: it may be
+        // called at once.
         to_result(unsafe {
             bindings::request_threaded_irq(
                 irq,
@@ -86,7 +94,7 @@ impl<H: Handler> Requested<H> {
 
 impl<H: Handler> Drop for Requested<H> {
     fn drop(&mut self) {
-        // SAFETY: By the type invariant.
+        // SAFETY: By the type invariant. The name that this returns is dropped with the line.
         unsafe { bindings::free_irq(self.irq, Self::cookie(&self.line)) };
     }
 }
@@ -94,9 +102,15 @@ impl<H: Handler> Drop for Requested<H> {
 /// The interrupts of a function.
 ///
 /// Vectors are allocated and requested once: their numbers do not change while this lives.
+///
+/// # Invariants
+///
+/// `irqs` has the numbers of `lines`, which are requested while the function is bound.
 pub struct Interrupts<'bound, H: Handler> {
-    // Lines are dropped before the vectors that they use.
-    lines: KVec<Requested<H>>,
+    irqs: KVec<u32>,
+    // Dropped before the vectors that they use. If this is forgotten instead, they are freed when the
+    // function is unbound: a handler must not run when its module has gone.
+    _lines: KVec<Devres<Requested<H>>>,
     _vectors: pci::IrqVectorRegistration<'bound>,
 }
 
@@ -117,15 +131,23 @@ impl<'bound, H: Handler> Interrupts<'bound, H> {
         let types = pci::IrqTypes::default().with(pci::IrqType::MsiX);
         let vectors = pdev.alloc_irq_vectors(1, wanted.max(1), types)?;
         let mut lines = KVec::with_capacity(vectors.len(), GFP_KERNEL)?;
+        let mut irqs = KVec::with_capacity(vectors.len(), GFP_KERNEL)?;
 
         for index in 0..vectors.len() {
             let (name, handler) = line(index, vectors.len())?;
             let irq = IrqRequest::from(vectors.index(index)?).irq();
 
-            lines.push(Requested::new(irq, name, handler)?, GFP_KERNEL)?;
+            // SAFETY: `lines` is dropped before `vectors`, here and as fields of `Self`. Whatever
+            // becomes of these, `Devres` drops the line when the function is unbound, which precedes
+            // the end of the driver's module.
+            let line = unsafe { Requested::new(irq, name, handler) }?;
+            lines.push(Devres::new(pdev.as_ref(), line)?, GFP_KERNEL)?;
+            irqs.push(irq, GFP_KERNEL)?;
         }
+        // INVARIANT: They were just requested.
         Ok(Self {
-            lines,
+            irqs,
+            _lines: lines,
             _vectors: vectors,
         })
     }
@@ -133,20 +155,20 @@ impl<'bound, H: Handler> Interrupts<'bound, H> {
     /// Returns the number of vectors.
     #[expect(clippy::len_without_is_empty)]
     pub fn len(&self) -> usize {
-        self.lines.len()
+        self.irqs.len()
     }
 
     /// Returns the Linux interrupt number of a vector.
     pub fn irq(&self, vector: usize) -> Option<u32> {
-        self.lines.get(vector).map(|line| line.irq)
+        self.irqs.get(vector).copied()
     }
 
     /// Waits until no handler runs that was running when this was called. May sleep; not to be called
     /// with a lock held that a handler takes.
     pub fn synchronize(&self) {
-        for line in &self.lines {
-            // SAFETY: The interrupt is requested.
-            unsafe { bindings::synchronize_irq(line.irq) };
+        for irq in &self.irqs {
+            // SAFETY: Any number will do; by the type invariant, this one is requested.
+            unsafe { bindings::synchronize_irq(*irq) };
         }
     }
 }
