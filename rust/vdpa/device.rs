@@ -146,7 +146,11 @@ impl<T: Operations> Drop for Allocation<T> {
 
 impl<T: Operations> Device<T> {
     /// Allocates and initializes a device.
-    fn allocate(
+    ///
+    /// # Safety
+    ///
+    /// As [`register`](Self::register).
+    unsafe fn allocate(
         mdev: NonNull<bindings::vdpa_mgmt_dev>,
         parent: &Parent<'_, T>,
         name: &CStr,
@@ -158,11 +162,12 @@ impl<T: Operations> Device<T> {
         let sink = T::HAS_GET_VQ_NOTIFICATION
             .then(|| Pages::new(PAGE_SIZE))
             .transpose()?;
-        // SAFETY: `mdev` is registered, so that its parent device is valid.
+        // SAFETY: By the safety requirements, `mdev` is registered, so that its parent device is valid.
         let dma_dev = unsafe { (*mdev.as_ptr()).device };
 
-        // SAFETY: The operations are static, the parent device is valid, and the size is one that
-        // kmalloc() aligns for `Self`. The C core copies `name`.
+        // SAFETY: The operations are static, and the parent device is valid; the device has a reference
+        // to it once it is added. kmalloc() aligns memory by the largest power of two that divides the
+        // size, which is a multiple of the alignment of `Self`. The C core copies `name`.
         let vdev = from_err_ptr(unsafe {
             bindings::__vdpa_alloc_device(
                 dma_dev,
@@ -184,7 +189,8 @@ impl<T: Operations> Device<T> {
         };
 
         // SAFETY: `this` is a fresh allocation of the size of `Self`, on which nobody else has an
-        // eye yet. `data` is pinned, as the C core never moves a device.
+        // eye yet. `data` is pinned, as the C core never moves a device. The operation `free`, which
+        // drops data and sink, is installed when both are there.
         unsafe {
             // Lifetimes do not exist at run time; `with()` hands out a shorter one.
             (&raw mut (*this).parent).write(NonNull::from(parent).cast());
@@ -227,7 +233,8 @@ impl<T: Operations> Device<T> {
         spaces: Spaces,
         data: impl PinInit<T::Data, Error>,
     ) -> Result {
-        let allocation = Self::allocate(mdev, parent, name, spaces, data)?;
+        // SAFETY: By the safety requirements.
+        let allocation = unsafe { Self::allocate(mdev, parent, name, spaces, data) }?;
 
         // SAFETY: The device is initialized. The references to it outlive the watch, which ends
         // below or in `unregister()`, while its management device still exists.
@@ -297,8 +304,12 @@ impl<T: Operations> Device<T> {
     }
 
     /// Removes all callbacks. None of them is being called when this returns.
-    pub(crate) fn clear_callbacks(vdev: *mut bindings::vdpa_device, cx: Context<'_, '_, T>) {
-        // SAFETY: `nvqs` is constant after registration.
+    ///
+    /// # Safety
+    ///
+    /// `vdev` is registered, or was, and `cx` is its context.
+    pub(crate) unsafe fn clear_callbacks(vdev: *mut bindings::vdpa_device, cx: Context<'_, '_, T>) {
+        // SAFETY: By the safety requirement. `nvqs` is constant after registration.
         let nvqs = u16::try_from(unsafe { (*vdev).nvqs }).unwrap_or(u16::MAX);
 
         for vq in 0..nvqs {
@@ -349,7 +360,8 @@ impl<T: Operations> Device<T> {
     ///
     /// # Safety
     ///
-    /// `vdev` is the head of a `Device<T>` that is initialized, and not used afterwards.
+    /// `vdev` is the head of a `Device<T>` that is initialized, and not used afterwards. The module is
+    /// still there: whoever has a reference to the device at the end keeps that busy.
     pub(crate) unsafe extern "C" fn free(vdev: *mut bindings::vdpa_device) {
         let this = vdev.cast::<Self>();
 

@@ -177,11 +177,14 @@ impl GuestMemory {
             if !unsafe { bindings::vdpa_pfn_valid(pfn) } {
                 return Err(fault);
             }
-            // SAFETY: The page exists. `Held` keeps it, or a consumer in the kernel does.
+            // SAFETY: The page exists. Its mapping was just found, and cannot go while `meaning` is
+            // locked; its `Held` keeps the page. If addresses are physical ones, the consumer in the
+            // kernel keeps what it has given the address of: see `trust`.
             let page = unsafe { bindings::vdpa_kmap_local_pfn(pfn) }.cast::<u8>();
             // `part` ends within the page.
             access(page.wrapping_add(in_page), part, done);
-            // SAFETY: It was mapped above, and by nobody else since.
+            // SAFETY: It was mapped above, by the same thread, and nothing was mapped since: `access`
+            // only copies.
             unsafe { bindings::vdpa_kunmap_local(page.cast()) };
             done = done.saturating_add(part);
         }
@@ -226,8 +229,9 @@ impl Memory for GuestMemory {
     fn read(&self, addr: u64, buf: &mut [u8]) -> Result<(), Fault> {
         self.for_each_part(addr, buf.len(), false, |ptr, len, offset| {
             if let Some(to) = buf.get_mut(offset..).and_then(|rest| rest.get_mut(..len)) {
-                // SAFETY: Both are valid for `len` bytes. This is a function of C: if somebody
-                // writes at the same time, the bytes are arbitrary, but that is all.
+                // SAFETY: Both are valid for `len` bytes, and do not overlap, as `buf` is the kernel's.
+                // This is a function of C: if somebody writes at the same time, the bytes are
+                // arbitrary, but that is all.
                 unsafe { bindings::memcpy(to.as_mut_ptr().cast(), ptr.cast(), len) };
             }
         })

@@ -88,10 +88,10 @@ pub struct Domain<'bound> {
     mappings: Mappings,
 }
 
-// SAFETY: A domain may be used from any thread.
+// SAFETY: A domain may be used from any thread that may sleep. What else there is is `Send`.
 unsafe impl Send for Domain<'_> {}
 
-// SAFETY: What changes a domain is serialized by `attached`.
+// SAFETY: What changes a domain is serialized by `attached`; what does not change is read without.
 unsafe impl Sync for Domain<'_> {}
 
 /// A domain that nothing was done with. Dropping it frees it.
@@ -244,7 +244,8 @@ impl<'bound> Domain<'bound> {
         let mut attached = self.attached.lock();
 
         if !*attached {
-            // SAFETY: The domain and the device are valid.
+            // SAFETY: The domain is valid; so is the device, which is bound. The C function refuses a
+            // group that is shared, or that somebody else has attached.
             to_result(unsafe {
                 bindings::iommu_attach_device(self.domain.as_ptr(), as_device(self.pdev))
             })?;
@@ -258,7 +259,7 @@ impl<'bound> Domain<'bound> {
         let mut attached = self.attached.lock();
 
         if core::mem::take(&mut *attached) {
-            // SAFETY: The domain is attached to the device.
+            // SAFETY: The domain is attached to the device, by this type alone: nobody else knows it.
             unsafe { bindings::iommu_detach_device(self.domain.as_ptr(), as_device(self.pdev)) };
         }
     }

@@ -58,7 +58,7 @@ impl Iotlb {
 
     /// Returns the mappings, in ascending order of their addresses.
     pub fn iter(&self) -> impl Iterator<Item = Pinned<'_>> + '_ {
-        // SAFETY: The structure is valid, by the safety requirement of `from_raw`.
+        // SAFETY: The structure is valid and does not change, by the safety requirement of `from_raw`.
         let mut next = unsafe { bindings::vhost_iotlb_itree_first(self.0.get(), 0, u64::MAX) };
 
         core::iter::from_fn(move || {

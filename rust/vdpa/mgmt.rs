@@ -251,10 +251,11 @@ pub struct Device<'a, M: Operations> {
     _pin: PhantomPinned,
 }
 
-// SAFETY: `mdev` is protected by the lock of the vDPA bus; `id_table` does not change.
+// SAFETY: `mdev` is protected by the lock of the vDPA bus; `id_table` does not change. The data is
+// `Send`, and may be dropped by any thread.
 unsafe impl<M: Operations> Send for Device<'_, M> {}
 
-// SAFETY: As above. The data is `Sync`.
+// SAFETY: As above. The data is `Sync`, as is the parent device, of which there is but a reference.
 unsafe impl<M: Operations> Sync for Device<'_, M> {}
 
 impl<'a, M: Operations> Device<'a, M> {
@@ -341,10 +342,11 @@ impl<'a, M: Operations> Device<'a, M> {
     ///
     /// # Safety
     ///
-    /// `mdev` was registered by [`register`](Self::register).
+    /// - `mdev` was registered by [`register`](Self::register) of a `Self`, and is still.
+    /// - The reference is not used beyond the callback of the core, which holds the lock of the bus.
     unsafe fn from_raw<'c>(mdev: *mut bindings::vdpa_mgmt_dev) -> &'c Self {
-        // SAFETY: By the safety requirement, `mdev` is a field of a `Self`, which outlives the
-        // callbacks of the core.
+        // SAFETY: By the safety requirements, `mdev` is a field of a `Self`. That is dropped when it is
+        // unregistered, which waits for the lock. The data is initialized before it is registered.
         unsafe { &*mdev.byte_sub(offset_of!(Self, mdev)).cast::<Self>() }
     }
 

@@ -106,14 +106,16 @@ impl Pages {
             permission: Permission { read: true, write },
         };
 
-        // SAFETY: `self` has a reference to the pages during this call.
+        // SAFETY: `self` has a reference to the pages during this call, to all of them by that to the
+        // first, as they are a compound page.
         Held::new(unsafe { Pinned::new(mapping) })
     }
 }
 
 impl Drop for Pages {
     fn drop(&mut self) {
-        // SAFETY: By the type invariant.
+        // SAFETY: By the type invariant. Whoever has references to them keeps them: of a compound page,
+        // this only gives one back.
         unsafe { bindings::free_pages(self.start.as_ptr().expose_provenance(), self.order) };
     }
 }
@@ -136,7 +138,7 @@ pub struct OwnMemory {
     _owner: Owner,
 }
 
-// SAFETY: The memory may be used by any thread.
+// SAFETY: The memory may be used and freed by any thread that may sleep.
 unsafe impl Send for OwnMemory {}
 
 // SAFETY: As above. Accesses are like those of the device, which does not wait for anybody either.
@@ -234,8 +236,9 @@ impl Memory for OwnMemory {
     fn read(&self, addr: u64, buf: &mut [u8]) -> Result<(), OutOfBounds> {
         let from = self.locate(addr, buf.len())?;
 
-        // SAFETY: Both are valid for the length of `buf`. This is a function of C: if the device
-        // writes at the same time, the bytes are arbitrary, but that is all.
+        // SAFETY: Both are valid for the length of `buf`, and do not overlap, as there are no references
+        // to the memory. This is a function of C: if the device writes at the same time, the bytes are
+        // arbitrary, but that is all.
         unsafe { bindings::memcpy(buf.as_mut_ptr().cast(), from.cast(), buf.len()) };
         Ok(())
     }

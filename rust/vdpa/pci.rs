@@ -130,7 +130,9 @@ impl<'bound> Enabled<'bound> {
     where
         'c: 'bound,
     {
-        // SAFETY: The driver is only being probed: nobody maps memory for the function yet.
+        // SAFETY: There is a `Core` during probe, unbind and the like, one at a time. Nothing has been
+        // mapped by then that others than the caller could map more of: what serves consumers comes
+        // into being at the end of probe, without a `Core`.
         unsafe { pdev.dma_set_mask_and_coherent(DmaMask::new::<64>()) }?;
         pdev.enable_device_mem()?;
         Ok(Self { pdev, saved: None })
@@ -179,7 +181,8 @@ impl<'bound> Enabled<'bound> {
     /// - As [`restore`](Self::restore).
     pub fn function_level_reset(&self) -> Result {
         // SAFETY: The function is valid and enabled. This does not take the device lock, which a
-        // caller may hold already (when the driver is unbound).
+        // caller may hold already (when the driver is unbound). If the caller does not see to what is
+        // asked of it, two resets go on at once: the function suffers, memory does not.
         let result = to_result(unsafe { bindings::pcie_reset_flr(as_raw(self.pdev), false) });
 
         self.restore()?;
@@ -195,7 +198,9 @@ impl<'bound> Enabled<'bound> {
     pub fn restore(&self) -> Result {
         let saved = self.saved.as_ref().ok_or(EIO)?;
 
-        // SAFETY: The function is valid and enabled, the copy is one of it and is not consumed.
+        // SAFETY: The function is valid and enabled, the copy is one of it and is not consumed. What
+        // the PCI core has saved is overwritten in place: if that is saved or restored elsewhere at
+        // the same time, the function gets a mixture.
         to_result(unsafe { bindings::pci_load_saved_state(as_raw(self.pdev), saved.0.as_ptr()) })?;
         // SAFETY: As above.
         unsafe { bindings::pci_restore_state(as_raw(self.pdev)) };

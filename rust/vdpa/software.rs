@@ -45,7 +45,8 @@ unsafe impl Send for RootDevice {}
 // SAFETY: Nothing can be done with a shared reference.
 unsafe impl Sync for RootDevice {}
 
-/// A management device without hardware, visible under its bare name.
+/// A management device without hardware, visible under its bare name. It is to be kept in the module,
+/// and not to be forgotten: it must not outlive the code of its operations.
 pub struct Parent<M: mgmt::Operations> {
     // Unregistered before the device that it belongs to.
     _mgmt: Pin<KBox<mgmt::Device<'static, M>>>,
@@ -67,10 +68,11 @@ impl<M: mgmt::Operations> Parent<M> {
     ) -> Result<Self> {
         let root = RootDevice::new(name, module)?;
         // SAFETY: The root device is valid while `root` lives; `Device` is a transparent wrapper.
-        // The reference is kept by the management device only, which is dropped before `root`.
+        // The reference is kept by the management device only, which hands it to nobody and is dropped
+        // before `root`.
         let device: &'static Device = unsafe { root.0.cast::<Device>().as_ref() };
         // SAFETY: Nothing that it borrows ends before `Self` does, whose fields are dropped in
-        // order.
+        // order. If `Self` is forgotten, so is the root device, which stays then.
         let mgmt = unsafe { mgmt::Device::new(device, data, describe) };
 
         Ok(Self {

@@ -26,7 +26,7 @@ pub fn break_virtqueues(parent: &device::Device) {
     extern "C" fn break_child(dev: *mut bindings::device, _: *mut c_void) -> c_int {
         // SAFETY: `device_for_each_child()` passes valid devices.
         if unsafe { bindings::is_virtio_device(dev) } {
-            // SAFETY: As above, and it is a virtio device.
+            // SAFETY: As above, and it is a virtio device. Its list of virtqueues has a lock of its own.
             unsafe { bindings::vdpa_break_virtio_device(dev) };
         }
         0
@@ -35,6 +35,7 @@ pub fn break_virtqueues(parent: &device::Device) {
     // CAST: `device::Device` is a transparent wrapper of `struct device`.
     let parent = ptr::from_ref(parent).cast_mut().cast();
 
-    // SAFETY: `parent` is valid. The callback gets along with any device.
+    // SAFETY: `parent` is valid, and need not be bound. The callback gets along with any device, to
+    // which there is a reference meanwhile.
     unsafe { bindings::device_for_each_child(parent, ptr::null_mut(), Some(break_child)) };
 }

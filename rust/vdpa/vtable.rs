@@ -8,7 +8,10 @@
 //!
 //! All callbacks share one contract, which the C core and its consumers keep: `vdev` was made by
 //! [`Device::register`] with the table that the callback comes from, and its management device
-//! exists, as that removes its vDPA devices first. Pointer arguments are valid for the call.
+//! exists, as that removes its vDPA devices first, and waits until their consumers have left. Pointer
+//! arguments are valid for the call, during which nobody writes to what they point to; which of them
+//! may be NULL is said where it matters. An index of a virtqueue is no promise to anybody: operations
+//! are safe with each.
 
 mod callbacks;
 mod state;

@@ -25,7 +25,11 @@ pub trait Run: Send + Sync + 'static {
     fn run(&self) -> bool;
 }
 
-/// A work item together with what it works on. Dropping it waits for it to finish.
+/// A work item together with what it works on. Dropping it waits for it to finish, so that it must not
+/// be dropped by the work itself.
+///
+/// It must be dropped before the module of `T` goes, i.e. not be forgotten: as with the kernel crate's
+/// work items, nothing else waits for one that is queued.
 #[pin_data(PinnedDrop)]
 pub struct Work<T: Run> {
     #[pin]
@@ -36,7 +40,7 @@ pub struct Work<T: Run> {
     _pin: PhantomPinned,
 }
 
-// SAFETY: A work item may be used from any thread. The data is `Send`.
+// SAFETY: A work item may be queued and cancelled from any thread. The data is `Send`.
 unsafe impl<T: Run> Send for Work<T> {}
 
 // SAFETY: As above. The data is `Sync`.
@@ -52,7 +56,8 @@ impl<T: Run> Work<T> {
         try_pin_init!(Self {
             data <- data,
             work <- Opaque::ffi_init(|slot| {
-                // SAFETY: `slot` is part of a `Self`, is pinned, and is cancelled before it goes.
+                // SAFETY: `slot` is part of a `Self`, is pinned, and is cancelled before it goes. The
+                // data is initialized already. Name and key are static.
                 unsafe {
                     bindings::init_work_with_key(
                         slot,
@@ -74,7 +79,9 @@ impl<T: Run> Work<T> {
 
     /// Queues the work, unless it is queued already. Any context.
     pub fn queue(&self) {
-        // SAFETY: The work item is initialized, and the queue is one of the system.
+        // SAFETY: The work item is initialized, and the queue is one of the system. It is not being
+        // dropped, as there is a reference to it, or is run by what drop waits for, which lets nothing
+        // be queued meanwhile.
         unsafe { bindings::vdpa_queue_work(self.work.get()) };
     }
 

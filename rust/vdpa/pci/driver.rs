@@ -132,7 +132,8 @@ impl<D: Driver> pci::Driver for Glue<D> {
     ) -> impl PinInit<Self::Data<'bound>, Error> + 'bound {
         try_pin_init!(Binding {
             // SAFETY: The driver core drops the drvdata, thus the management device, while the
-            // device is still bound.
+            // device is still bound, also if probe fails later. Nobody else can take it out of a
+            // `Binding`.
             mgmt <- unsafe {
                 mgmt::Device::new(pdev.as_ref(), D::probe(pdev), |data| D::describe(data))
             },
@@ -166,8 +167,10 @@ impl<D: Driver> Adapter<D> {
     /// # Safety
     ///
     /// `pdev` is bound to this driver, and stays so during the call. The PCI core ensures both for
-    /// callbacks by holding the device lock, as it does during probe: that has either set the
-    /// drvdata or failed when a callback comes.
+    /// callbacks by holding the device lock, as it does during probe and removal: the former has
+    /// either set the drvdata or failed when a callback comes, and the latter takes the driver away
+    /// before the lock is given up. (Only xen-pcifront calls the error handlers of its functions
+    /// without the lock, which races with the removal of any driver.)
     unsafe fn with<R>(
         pdev: *mut bindings::pci_dev,
         f: impl for<'bound> FnOnce(&D::Data<'bound>) -> R,
@@ -220,7 +223,8 @@ impl<D: Driver> Adapter<D> {
     }
 }
 
-// SAFETY: All is as the kernel crate's adapter has it, whose types these are.
+// SAFETY: The type of the driver and the offset are those of the kernel crate's adapter, and so is the
+// drvdata, which is `<Glue<D> as pci::Driver>::Data`.
 unsafe impl<D: Driver> driver::DriverLayout for Adapter<D> {
     type DriverType = bindings::pci_driver;
     type DriverData<'bound> = Binding<'bound, D>;
@@ -228,14 +232,15 @@ unsafe impl<D: Driver> driver::DriverLayout for Adapter<D> {
         <pci::Adapter<Glue<D>> as driver::DriverLayout>::DEVICE_DRIVER_OFFSET;
 }
 
-// SAFETY: Registration is forwarded to the kernel crate's adapter.
+// SAFETY: Registration and its end are forwarded to the kernel crate's adapter.
 unsafe impl<D: Driver> driver::RegistrationOps for Adapter<D> {
     unsafe fn register(
         pdrv: &Opaque<Self::DriverType>,
         name: &'static CStr,
         module: &'static ThisModule,
     ) -> Result {
-        // SAFETY: The driver is not registered yet, and `pdrv` is valid.
+        // SAFETY: The driver is not registered yet, and `pdrv` is valid. The adapter sets other fields,
+        // and leaves these alone. The handlers are static.
         unsafe {
             (*pdrv.get()).shutdown = Some(Self::shutdown_callback);
             (*pdrv.get()).err_handler = &Self::ERROR_HANDLERS;

@@ -180,7 +180,8 @@ impl<T: Operations> VTable<T> {
         _extack: *mut bindings::netlink_ext_ack,
     ) -> c_int {
         from_result(|| {
-            // SAFETY: By the contract of callbacks. Nobody else uses the message meanwhile.
+            // SAFETY: By the contract of callbacks. Nobody else uses the message meanwhile: the core has
+            // allocated it for this answer. The operation cannot keep what is lent to it.
             let mut stats = unsafe { Stats::from_raw(msg) }?;
             // SAFETY: By the contract of callbacks.
             unsafe { Device::<T>::with(vdev, |cx| T::get_vendor_vq_stats(cx, vq, &mut stats)) }?;
@@ -358,6 +359,9 @@ impl<T: Operations> VTable<T> {
         vdev: *mut bindings::vdpa_device,
         vq: u16,
     ) -> *const bindings::cpumask {
+        // The consumer uses the mask when this has returned. It is borrowed from the data of the device
+        // or of its management device, which outlive the consumer, or from something static.
+        //
         // SAFETY: By the contract of callbacks.
         unsafe {
             Device::<T>::with(vdev, |cx| {
@@ -373,7 +377,8 @@ impl<T: Operations> VTable<T> {
         iotlb: *mut bindings::vhost_iotlb,
     ) -> c_int {
         from_result(|| {
-            // SAFETY: By the contract of callbacks.
+            // SAFETY: By the contract of callbacks. vhost-vdpa, the only caller, holds its mutex, under
+            // which alone it changes the mappings and pins and unpins their pages.
             unsafe {
                 let iotlb = Iotlb::from_raw(iotlb);
                 Device::<T>::with(vdev, |cx| T::set_map(cx, asid, iotlb))?;
@@ -399,7 +404,8 @@ impl<T: Operations> VTable<T> {
                 permission: Permission::from_raw(perm),
             };
             // SAFETY: vhost-vdpa, the only caller, has pinned the pages, and unpins them only when
-            // it wants them unmapped, or after an error that is returned here.
+            // it wants them unmapped, or after an error that is returned here: all with its mutex held.
+            // They are pages, not virtual addresses, as devices are allocated without `use_va`.
             let memory = unsafe { Pinned::new(mapping) };
 
             // SAFETY: By the contract of callbacks.
@@ -443,7 +449,7 @@ impl<T: Operations> VTable<T> {
         mm: *mut bindings::mm_struct,
     ) -> c_int {
         from_result(|| {
-            // SAFETY: By the contract of callbacks.
+            // SAFETY: By the contract of callbacks: vhost-vdpa has a reference to the address space.
             unsafe {
                 let mm = Mm::from_raw(mm);
                 Device::<T>::with(vdev, |cx| T::bind_mm(cx, mm))?;
