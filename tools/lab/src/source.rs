@@ -58,6 +58,29 @@ mod tests {
         assert_eq!(files, [top.join("rust/lib.rs")]);
     }
 
+    /// `Documentation/unsafe.md` has a row for each file that uses the keyword, and no other.
+    #[test]
+    fn the_page_on_unsafe_counts_right() {
+        let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let page = fs::read_to_string(top.join("Documentation/unsafe.md")).unwrap();
+        let told: Vec<&str> = page
+            .lines()
+            .filter(|line| line.starts_with("| `rust/"))
+            .collect();
+        let mut is = Vec::new();
+        for file in rust_files(&top, &["rust"]).unwrap() {
+            let count = unsafe_lines(&fs::read_to_string(&file).unwrap()).len();
+            if count != 0 {
+                let name = file.strip_prefix(&top).unwrap().display();
+                is.push(format!("| `{name}` | {count} |"));
+            }
+        }
+        for row in &is {
+            assert!(told.contains(&row.as_str()), "the row should be {row}");
+        }
+        assert_eq!(told.len(), is.len(), "rows of files without the keyword");
+    }
+
     #[test]
     fn the_keyword_is_found_and_nothing_else() {
         assert_eq!(
