@@ -1,0 +1,401 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The function: its registers and what follows from them, and what it does wrong.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use serde::Serialize;
+use vm_memory::{Bytes, GuestAddress};
+
+use crate::interrupts::Interrupts;
+use crate::memory::Memory;
+use crate::misbehaviour::{Behaviour, Misbehaviour};
+use crate::net::Net;
+use crate::pci_config::PciConfig;
+use crate::registers::{Event, Fixed, NO_VECTOR, Registers};
+use crate::ring::Ring;
+use crate::shape::{CapabilityFault, Shape};
+use crate::status::{self, NEEDS_RESET, Terms};
+use crate::{feature, layout};
+
+/// Where nobody maps anything.
+const NOWHERE: GuestAddress = GuestAddress(0xdead_0000_0000);
+
+/// What has happened.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Counts {
+    /// Resets through the status that came to an end.
+    pub resets: u64,
+    /// Resets of the function.
+    pub flrs: u64,
+    /// Writes to doorbells.
+    pub kicks: u64,
+    /// Frames that were returned.
+    pub frames: u64,
+    /// Frames that found no buffer.
+    pub lost: u64,
+    /// Commands of the control queue.
+    pub commands: u64,
+    /// Writes to where it has no business that came through.
+    pub outside_reached: u64,
+    /// And those that did not.
+    pub outside_refused: u64,
+}
+
+/// The function.
+pub struct Device {
+    pub(crate) shape: Shape,
+    pub(crate) pci: PciConfig,
+    pub(crate) registers: Registers,
+    pub(crate) memory: Memory,
+    pub(crate) interrupts: Interrupts,
+    pub(crate) behaviour: Behaviour,
+    pub(crate) rings: Vec<Option<Ring>>,
+    pub(crate) net: Net,
+    pub(crate) counts: Counts,
+    /// A ring has more than was done in one turn.
+    pub(crate) unfinished: bool,
+    /// The status that is shown until a reset has come to its end.
+    late: Option<(Instant, u8)>,
+    flips: bool,
+    /// Where the rings are that it was given last.
+    given: Vec<GuestAddress>,
+}
+
+impl Device {
+    /// A function of this shape.
+    pub fn new(shape: Shape) -> Self {
+        let fixed = Fixed {
+            features: shape.features(),
+            num_queues: shape.num_queues.unwrap_or(shape.queues()),
+            queue_size: shape.queue_size,
+            stray_doorbells: shape.capabilities == Some(CapabilityFault::Doorbells),
+        };
+        Self {
+            pci: PciConfig::new(&shape),
+            registers: Registers::new(fixed, shape.queues()),
+            memory: Memory::new(),
+            interrupts: Interrupts::new(shape.vectors()),
+            behaviour: Behaviour::default(),
+            rings: (0..shape.queues()).map(|_| None).collect(),
+            net: Net::new(&shape),
+            counts: Counts::default(),
+            unfinished: false,
+            late: None,
+            flips: false,
+            given: Vec::new(),
+            shape,
+        }
+    }
+
+    // ---- what the driver does ------------------------------------------------
+
+    /// A read of the configuration space.
+    pub fn read_pci(&self, offset: u64, data: &mut [u8]) {
+        if self.behaviour.does(Misbehaviour::AllOnes) {
+            return data.fill(0xff);
+        }
+        self.pci.read(offset, data);
+    }
+
+    /// A write to the configuration space.
+    pub fn write_pci(&mut self, offset: u64, data: &[u8]) {
+        if !self.behaviour.does(Misbehaviour::AllOnes) && self.pci.write(offset, data) {
+            self.counts.flrs += 1;
+            self.reset_function();
+        }
+    }
+
+    /// Whether reads of BARs find nobody.
+    fn is_silent(&self) -> bool {
+        !self.pci.has_memory()
+            || self.behaviour.does(Misbehaviour::AllOnes)
+            || self.behaviour.does(Misbehaviour::DeadRegisters)
+    }
+
+    /// A read of the registers.
+    pub fn read_registers(&mut self, offset: u64, data: &mut [u8]) {
+        data.fill(0);
+        if self.is_silent() {
+            return data.fill(0xff);
+        }
+        let Some((window, offset)) = window(offset) else {
+            return;
+        };
+        match window {
+            layout::COMMON => {
+                let covers = |at: u64| (offset..offset + data.len() as u64).contains(&at);
+                if covers(0x15) && self.behaviour.does(Misbehaviour::UnsettledGeneration) {
+                    self.registers.generation = self.registers.generation.wrapping_add(1);
+                }
+                let shows = covers(0x14).then(|| self.shown_status());
+                self.registers.read(offset, data);
+                if let (Some(status), Some(byte)) =
+                    (shows, data.get_mut((0x14 - offset.min(0x14)) as usize))
+                {
+                    *byte = status;
+                }
+            }
+            layout::DEVICE => self.net.read(offset, data),
+            _ => {}
+        }
+    }
+
+    /// A write to the registers.
+    pub fn write_registers(&mut self, offset: u64, data: &[u8]) {
+        if self.is_silent() {
+            return;
+        }
+        match window(offset) {
+            Some((layout::COMMON, offset)) => {
+                if let Some(event) = self.registers.write(offset, data) {
+                    self.handle(event);
+                }
+            }
+            Some((layout::NOTIFY, offset)) => {
+                let stride = u64::from(layout::doorbell_stride(&self.shape));
+                self.counts.kicks += 1;
+                self.kick(u16::try_from(offset / stride).unwrap_or(u16::MAX));
+            }
+            _ => {}
+        }
+    }
+
+    fn shown_status(&mut self) -> u8 {
+        if let Some((end, status)) = self.late {
+            if Instant::now() < end {
+                return status;
+            }
+            self.late = None;
+        }
+        let status = self.registers.status;
+        self.flips = !self.flips && self.behaviour.does(Misbehaviour::StatusFlips);
+        if self.flips {
+            status ^ status::DRIVER_OK
+        } else {
+            status
+        }
+    }
+
+    fn handle(&mut self, event: Event) {
+        match event {
+            Event::Status(0) => self.ask_for_reset(),
+            Event::Status(value) => {
+                let features = self.registers.driver_features;
+                let terms = Terms {
+                    acceptable: self.shape.accepts(features),
+                    suspendable: features >> feature::SUSPEND & 1 == 1,
+                };
+                let old = self.registers.status;
+                self.registers.status = status::written(old, value, &terms, &self.behaviour);
+                if self.registers.status & !old & NEEDS_RESET != 0 {
+                    self.config_changed();
+                }
+                self.work_on_all();
+            }
+            Event::Enable(queue) => self.enable(queue),
+            Event::Reset(queue) => {
+                if self.behaviour.does(Misbehaviour::NeverQueueReset) {
+                    if let Some(registers) = self.registers.queues.get_mut(usize::from(queue)) {
+                        registers.resetting = true;
+                    }
+                } else {
+                    self.reset_queue(queue);
+                }
+            }
+            Event::ConfigVector(vector) => self.registers.config_vector = self.vector(vector),
+            Event::QueueVector(queue, vector) => {
+                let vector = self.vector(vector);
+                if let Some(registers) = self.registers.queues.get_mut(usize::from(queue)) {
+                    registers.vector = vector;
+                }
+            }
+        }
+    }
+
+    /// The vector that a driver gets when it asks for one.
+    fn vector(&self, wanted: u16) -> u16 {
+        if self.interrupts.has(wanted) && !self.behaviour.does(Misbehaviour::RefuseVectors) {
+            wanted
+        } else {
+            NO_VECTOR
+        }
+    }
+
+    fn enable(&mut self, queue: u16) {
+        let features = self.registers.driver_features;
+        let Some(registers) = self.registers.queues.get_mut(usize::from(queue)) else {
+            return;
+        };
+        if self.behaviour.does(Misbehaviour::RefuseQueues) {
+            return;
+        }
+        registers.enabled = true;
+        self.given.push(GuestAddress(registers.device));
+        let split = features >> feature::RING_PACKED & 1 == 0;
+        let event_index = features >> feature::RING_EVENT_IDX & 1 == 1;
+        if let Some(ring) = self.rings.get_mut(usize::from(queue)) {
+            *ring = if split {
+                Ring::new(registers, event_index)
+            } else {
+                None
+            };
+        }
+        self.kick(queue);
+    }
+
+    // ---- resets --------------------------------------------------------------
+
+    fn ask_for_reset(&mut self) {
+        let old = self.registers.status;
+        if old != 0 && self.behaviour.does(Misbehaviour::NeverReset) {
+            return;
+        }
+        if let (Some(delay), 1..) = (self.behaviour.argument(Misbehaviour::LateReset), old) {
+            self.late = Some((Instant::now() + Duration::from_millis(delay), old));
+        }
+        self.counts.resets += 1;
+        self.reset_device();
+    }
+
+    fn reset_device(&mut self) {
+        if self.registers.status & status::DRIVER_OK != 0 {
+            let given = self.registers.queues.iter().filter(|queue| queue.enabled);
+            self.given = given.map(|queue| GuestAddress(queue.device)).collect();
+        }
+        self.registers.reset();
+        self.rings.iter_mut().for_each(|ring| *ring = None);
+        self.net = Net::new(&self.shape);
+        self.unfinished = false;
+    }
+
+    fn reset_queue(&mut self, queue: u16) {
+        self.registers.reset_queue(queue);
+        if let Some(ring) = self.rings.get_mut(usize::from(queue)) {
+            *ring = None;
+        }
+    }
+
+    /// Resets the function.
+    pub fn reset_function(&mut self) {
+        self.pci.reset();
+        if !self.behaviour.does(Misbehaviour::IgnoreFlr) {
+            self.late = None;
+            self.reset_device();
+        }
+    }
+
+    // ---- misbehaviour --------------------------------------------------------
+
+    /// Takes up a misbehaviour.
+    pub fn misbehave(&mut self, words: &[&str]) -> Result<()> {
+        let how = self.behaviour.take_up(words)?;
+        match how {
+            Misbehaviour::Forget => self.reset_device(),
+            Misbehaviour::ForgetAll => self.reset_function(),
+            Misbehaviour::NeedsReset => self.registers.status |= NEEDS_RESET,
+            Misbehaviour::SpuriousInterrupt => self.interrupts.send_all(),
+            Misbehaviour::DmaOutside => self.write_outside(),
+            // Whatever of it can be told is told.
+            Misbehaviour::StatusFlips
+            | Misbehaviour::UnsettledGeneration
+            | Misbehaviour::AllOnes
+            | Misbehaviour::DeadRegisters => return Ok(self.config_changed()),
+            _ => return Ok(()),
+        }
+        if how == Misbehaviour::NeedsReset {
+            self.config_changed();
+        }
+        self.behaviour.drop(how);
+        Ok(())
+    }
+
+    /// Behaves again. What was pulled out has been without power.
+    pub fn behave(&mut self) {
+        let cold = self.behaviour.does(Misbehaviour::AllOnes);
+        self.behaviour.behave();
+        self.late = None;
+        if cold {
+            self.reset_function();
+        }
+        for queue in 0..self.shape.queues() {
+            let registers = self.registers.queues.get(usize::from(queue));
+            if registers.is_some_and(|registers| registers.resetting) {
+                self.reset_queue(queue);
+            }
+        }
+        self.work_on_all();
+    }
+
+    fn write_outside(&mut self) {
+        let places = self.given.iter().chain([&NOWHERE]);
+        let (mut reached, mut refused) = (0, 0);
+        for place in places {
+            let done = self.pci.is_master()
+                && self
+                    .memory
+                    .reach()
+                    .write_obj(0x5a5a_5a5a_u32, *place)
+                    .is_ok();
+            if done { reached += 1 } else { refused += 1 }
+        }
+        self.counts.outside_reached += reached;
+        self.counts.outside_refused += refused;
+    }
+
+    /// Does what has to be done again and again. Returns whether that is much.
+    pub fn tick(&mut self) -> bool {
+        if std::mem::take(&mut self.unfinished) {
+            self.work_on_all();
+        }
+        let storm = self.behaviour.does(Misbehaviour::InterruptStorm);
+        if storm {
+            self.interrupts.send_all();
+        }
+        storm || self.unfinished
+    }
+
+    /// Tells of a change of the configuration, or of the status.
+    pub(crate) fn config_changed(&mut self) {
+        self.interrupts.send(self.registers.config_vector);
+    }
+
+    /// What there is to say about it, in one line.
+    pub fn state(&self) -> Result<String> {
+        #[derive(Serialize)]
+        struct State<'a> {
+            status: u8,
+            features: String,
+            enabled: usize,
+            master: bool,
+            mapped: u64,
+            refused: u64,
+            interrupts: u64,
+            #[serde(flatten)]
+            counts: &'a Counts,
+            misbehaves: Vec<String>,
+        }
+        let queues = &self.registers.queues;
+        Ok(serde_json::to_string(&State {
+            status: self.registers.status,
+            features: format!("{:#x}", self.registers.driver_features),
+            enabled: queues.iter().filter(|queue| queue.enabled).count(),
+            master: self.pci.is_master(),
+            mapped: self.memory.mapped(),
+            refused: self.memory.refused(),
+            interrupts: self.interrupts.sent,
+            counts: &self.counts,
+            misbehaves: self.behaviour.names(),
+        })?)
+    }
+}
+
+/// The structure at an offset in the BAR of the registers, and the offset in it.
+fn window(offset: u64) -> Option<(u32, u64)> {
+    let windows = [layout::NOTIFY, layout::DEVICE, layout::ISR, layout::COMMON];
+    let start = windows
+        .into_iter()
+        .find(|start| offset >= u64::from(*start))?;
+    Some((start, offset - u64::from(start)))
+}

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The vectors, each an event that the emulator waits for.
+
+use std::fs::File;
+use std::io::Write;
+
+/// The vectors.
+#[derive(Default)]
+pub struct Interrupts {
+    triggers: Vec<Option<File>>,
+    /// How many were sent.
+    pub sent: u64,
+}
+
+impl Interrupts {
+    /// As many as the function has, nobody waiting.
+    pub fn new(vectors: u16) -> Self {
+        Self {
+            triggers: (0..vectors).map(|_| None).collect(),
+            sent: 0,
+        }
+    }
+
+    /// From now on `files`, one for each of `count` vectors, are waited for; none of them without files.
+    pub fn set(&mut self, start: u32, count: u32, files: Vec<File>) {
+        let mut files = files.into_iter();
+        let range = start..start.saturating_add(count);
+        for (index, trigger) in (0..).zip(&mut self.triggers) {
+            if range.contains(&index) {
+                *trigger = files.next();
+            }
+        }
+    }
+
+    /// Nobody waits for any of them.
+    pub fn clear(&mut self) {
+        self.triggers.iter_mut().for_each(|trigger| *trigger = None);
+    }
+
+    /// Interrupts, if that vector exists and somebody waits.
+    pub fn send(&mut self, vector: u16) {
+        if let Some(Some(trigger)) = self.triggers.get_mut(usize::from(vector)) {
+            // An event that has been counted up to its end still wakes.
+            let _ = trigger.write_all(&1_u64.to_ne_bytes());
+            self.sent += 1;
+        }
+    }
+
+    /// Interrupts with all vectors.
+    pub fn send_all(&mut self) {
+        for vector in 0..u16::try_from(self.triggers.len()).unwrap_or(u16::MAX) {
+            self.send(vector);
+        }
+    }
+
+    /// Whether there is such a vector.
+    pub fn has(&self, vector: u16) -> bool {
+        usize::from(vector) < self.triggers.len()
+    }
+}
