@@ -117,6 +117,15 @@ host() {
 	printf '\n\001host %s\n' "$*" >/dev/ttyS1
 }
 
+# ask REQUEST...: the same, but waits until it is done, and prints the answer.
+# For the model, see hostile.sh.
+ask() {
+	printf '\n\001ask %s\n' "$*" >/dev/ttyS1
+	# In a process that leads no session: a leader would get the port as its
+	# terminal, and take it along when it ends.
+	(IFS= read -r -t 90 answer </dev/ttyS1 && printf '%s\n' "$answer")
+}
+
 # ---- PCI functions -------------------------------------------------------
 
 # The addresses follow from the order of the root ports on the emulator's
@@ -145,6 +154,10 @@ single_function() { # the virtio-net function with one interrupt vector
 
 grouped_function() { # the virtio-net function that shares its IOMMU group
 	echo 0000:05:01.0
+}
+
+model_function() { # the model, when it is plugged
+	echo 0000:06:00.0
 }
 
 has_taps() { # the host lets the lab make taps: VFs 2 and 3 have queue pairs, the PF has a wire
@@ -213,6 +226,13 @@ ready_vfs() { # ready_vfs N: N VFs bound to the driver under test
 	for ((n = 0; n < $1; n++)); do
 		bind_driver "$(vf "$n")" || die "binding VF $n to $DRIVER" "$(dmesg | tail -n 5)"
 	done
+}
+
+# model_gone: the model behaves, and the machine forgets it. It stays in its slot.
+model_gone() {
+	[ "$(ask model say behave)" = ok ] || return
+	unbind_driver "$(model_function)"
+	echo 1 >"$PCI/$(model_function)/remove"
 }
 
 # ---- vdpa ----------------------------------------------------------------
@@ -292,6 +312,7 @@ clean_up() {
 	for dev in "$VDPA"/devices/*; do
 		[ ! -e "$dev" ] || vdpa dev del "${dev##*/}" || fail "${dev##*/} cannot be deleted"
 	done
+	[ ! -e "$PCI/$(model_function)" ] || model_gone || fail "the model does not behave"
 	for dev in "$PCI"/*; do
 		read -r name <"$dev/driver_override"
 		[ "$name" != "(null)" ] || continue

@@ -20,7 +20,7 @@ use vm_memory::Permissions;
 use crate::device::Device;
 use crate::layout;
 use crate::pci_config;
-use crate::shape::Shape;
+use crate::shape::MOST_VECTORS;
 
 /// The region of the registers.
 const REGISTERS: u32 = VFIO_PCI_BAR0_REGION_INDEX + layout::REGISTERS_BAR as u32;
@@ -120,12 +120,12 @@ impl ServerBackend for Shared {
     }
 }
 
-/// The server at `socket` of a function of this shape.
-pub fn server(socket: &Path, shape: &Shape) -> Result<Server> {
+/// The server at `socket` of a function of any shape.
+pub fn server(socket: &Path) -> Result<Server> {
     let regions = (0..VFIO_PCI_NUM_REGIONS).map(|index| {
         let size = match index {
             VFIO_PCI_CONFIG_REGION_INDEX => pci_config::LEN as u64,
-            REGISTERS => layout::registers_len(shape).into(),
+            REGISTERS => layout::REGISTERS_LEN.into(),
             VECTORS => layout::VECTORS_LEN.into(),
             _ => 0,
         };
@@ -147,7 +147,7 @@ pub fn server(socket: &Path, shape: &Shape) -> Result<Server> {
         let is_msix = index == VFIO_PCI_MSIX_IRQ_INDEX;
         IrqInfo {
             index,
-            count: if is_msix { shape.vectors().into() } else { 0 },
+            count: if is_msix { MOST_VECTORS.into() } else { 0 },
             flags: if is_msix {
                 VFIO_IRQ_INFO_EVENTFD | VFIO_IRQ_INFO_NORESIZE
             } else {

@@ -8,6 +8,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use anyhow::{Result, bail};
 
 use crate::backend::Shared;
+use crate::shape::Shape;
 
 /// Serves whoever connects, one after the other.
 pub fn serve(listener: &UnixListener, device: &Shared) {
@@ -22,7 +23,7 @@ fn talk(stream: UnixStream, device: &Shared) -> Result<()> {
     for line in BufReader::new(stream).lines() {
         let said = match answer(&line?, device) {
             Ok(said) => said,
-            Err(error) => format!("error: {error:#}"),
+            Err(error) => format!("error: {error:#}").replace('\n', " "),
         };
         writeln!(writer, "{said}")?;
     }
@@ -32,10 +33,14 @@ fn talk(stream: UnixStream, device: &Shared) -> Result<()> {
 fn answer(line: &str, device: &Shared) -> Result<String> {
     let words: Vec<&str> = line.split_whitespace().collect();
     match words.as_slice() {
+        ["shape", options @ ..] => {
+            let shape = Shape::parse(options)?;
+            device.lock().take_shape(shape);
+        }
         ["misbehave", words @ ..] => device.lock().misbehave(words)?,
         ["behave"] => device.lock().behave(),
         ["state"] => return device.lock().state(),
-        _ => bail!("neither misbehave NAME [NUMBER] nor behave nor state: {line}"),
+        _ => bail!("this is neither shape [OPTION]..., misbehave NAME [NUMBER], behave nor state: {line}"),
     }
     Ok("ok".to_owned())
 }
@@ -58,6 +63,9 @@ mod tests {
         assert!(!state.contains('\n'));
         assert!(answer("misbehave badly", &device).is_err());
         assert!(answer("be good", &device).is_err());
+        assert_eq!(answer("shape --queue-pairs 4", &device).unwrap(), "ok");
+        assert_eq!(device.lock().shape.queues(), 9);
+        assert!(answer("shape --round", &device).is_err());
         assert_eq!(answer("behave", &device).unwrap(), "ok");
     }
 }

@@ -64,6 +64,14 @@ pub struct Device {
 }
 
 impl Device {
+    /// Becomes another function: what the emulator has set up stays.
+    pub fn take_shape(&mut self, shape: Shape) {
+        let mut other = Self::new(shape);
+        std::mem::swap(&mut self.memory, &mut other.memory);
+        std::mem::swap(&mut self.interrupts, &mut other.interrupts);
+        *self = other;
+    }
+
     /// A function of this shape.
     pub fn new(shape: Shape) -> Self {
         let fixed = Fixed {
@@ -76,7 +84,7 @@ impl Device {
             pci: PciConfig::new(&shape),
             registers: Registers::new(fixed, shape.queues()),
             memory: Memory::new(),
-            interrupts: Interrupts::new(shape.vectors()),
+            interrupts: Interrupts::new(),
             behaviour: Behaviour::default(),
             rings: (0..shape.queues()).map(|_| None).collect(),
             net: Net::new(&shape),
@@ -216,7 +224,7 @@ impl Device {
 
     /// The vector that a driver gets when it asks for one.
     fn vector(&self, wanted: u16) -> u16 {
-        if self.interrupts.has(wanted) && !self.behaviour.does(Misbehaviour::RefuseVectors) {
+        if wanted < self.shape.vectors() && !self.behaviour.does(Misbehaviour::RefuseVectors) {
             wanted
         } else {
             NO_VECTOR
@@ -295,7 +303,7 @@ impl Device {
             Misbehaviour::Forget => self.reset_device(),
             Misbehaviour::ForgetAll => self.reset_function(),
             Misbehaviour::NeedsReset => self.registers.status |= NEEDS_RESET,
-            Misbehaviour::SpuriousInterrupt => self.interrupts.send_all(),
+            Misbehaviour::SpuriousInterrupt => self.interrupts.send_all(self.shape.vectors()),
             Misbehaviour::DmaOutside => self.write_outside(),
             // Whatever of it can be told is told.
             Misbehaviour::StatusFlips
@@ -351,7 +359,7 @@ impl Device {
         }
         let storm = self.behaviour.does(Misbehaviour::InterruptStorm);
         if storm {
-            self.interrupts.send_all();
+            self.interrupts.send_all(self.shape.vectors());
         }
         storm || self.unfinished
     }

@@ -5,8 +5,9 @@
 use std::fs::File;
 use std::io::Write;
 
+use crate::shape::MOST_VECTORS;
+
 /// The vectors.
-#[derive(Default)]
 pub struct Interrupts {
     triggers: Vec<Option<File>>,
     /// How many were sent.
@@ -14,10 +15,10 @@ pub struct Interrupts {
 }
 
 impl Interrupts {
-    /// As many as the function has, nobody waiting.
-    pub fn new(vectors: u16) -> Self {
+    /// As many as any function has, nobody waiting.
+    pub fn new() -> Self {
         Self {
-            triggers: (0..vectors).map(|_| None).collect(),
+            triggers: (0..MOST_VECTORS).map(|_| None).collect(),
             sent: 0,
         }
     }
@@ -47,15 +48,10 @@ impl Interrupts {
         }
     }
 
-    /// Interrupts with all vectors.
-    pub fn send_all(&mut self) {
-        for vector in 0..u16::try_from(self.triggers.len()).unwrap_or(u16::MAX) {
+    /// Interrupts with each of the first `vectors`.
+    pub fn send_all(&mut self, vectors: u16) {
+        for vector in 0..vectors {
             self.send(vector);
         }
-    }
-
-    /// Whether there is such a vector.
-    pub fn has(&self, vector: u16) -> bool {
-        usize::from(vector) < self.triggers.len()
     }
 }

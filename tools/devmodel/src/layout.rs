@@ -44,7 +44,5 @@ pub fn doorbells_len(shape: &Shape) -> u32 {
     u32::from(shape.queues()) * doorbell_stride(shape)
 }
 
-/// Length of the BAR of the registers.
-pub fn registers_len(shape: &Shape) -> u32 {
-    (NOTIFY + doorbells_len(shape)).next_power_of_two()
-}
+/// Length of the BAR of the registers, whatever the shape.
+pub const REGISTERS_LEN: u32 = (NOTIFY + MOST_DOORBELLS).next_power_of_two();

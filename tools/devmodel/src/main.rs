@@ -43,16 +43,14 @@ struct Arguments {
     /// Where the emulator connects
     #[arg(long)]
     socket: PathBuf,
-    /// Where commands come from: misbehave NAME [NUMBER], behave, state
+    /// Where commands come from: shape [OPTION]..., misbehave NAME [NUMBER], behave, state
     #[arg(long)]
     control: PathBuf,
-    #[command(flatten)]
-    shape: Shape,
 }
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
-    let device = Shared::new(Device::new(arguments.shape.clone()));
+    let device = Shared::new(Device::new(Shape::largest()));
     let listener = UnixListener::bind(&arguments.control)
         .with_context(|| format!("listening at {}", arguments.control.display()))?;
     let controlled = device.clone();
@@ -66,7 +64,7 @@ fn main() -> Result<()> {
     });
     let mut device = device;
     // One connection: the function ends with it.
-    backend::server(&arguments.socket, &arguments.shape)?
+    backend::server(&arguments.socket)?
         .run(&mut device)
         .context("serving the emulator")
 }

@@ -3,7 +3,8 @@
 //! The PCI configuration space of the function.
 //!
 //! What the emulator keeps for itself is not what is here: the addresses in the BARs, and the links
-//! of the capability list. So a list that bites its tail is nothing that a model can show.
+//! of the capability list. So a list that bites its tail is nothing that a model can show, and
+//! whatever the shape, each capability has its place.
 
 use crate::layout;
 use crate::shape::{CapabilityFault, Shape};
@@ -34,7 +35,12 @@ mod kind {
     pub const NOTIFY: u8 = 2;
     pub const ISR: u8 = 3;
     pub const DEVICE: u8 = 4;
+    /// For the vendor: nothing to a driver that does not know it.
+    pub const VENDOR: u8 = 9;
 }
+
+/// Which of virtio's capabilities is that of the notifications.
+const NOTIFY_INDEX: usize = 1;
 
 /// One capability of virtio.
 struct Capability {
@@ -129,7 +135,7 @@ impl PciConfig {
             self.put(at + 4, &[capability.bar]);
             self.put(at + 8, &capability.offset.to_le_bytes());
             self.put(at + 12, &capability.length.to_le_bytes());
-            if capability.kind == kind::NOTIFY {
+            if index == NOTIFY_INDEX {
                 self.put(at + 16, &multiplier.to_le_bytes());
             }
             at += room;
@@ -192,7 +198,7 @@ impl PciConfig {
 }
 
 /// The capabilities of virtio, with what is wrong with them.
-fn capabilities(shape: &Shape) -> Vec<Capability> {
+fn capabilities(shape: &Shape) -> [Capability; 4] {
     let entry = |kind, offset, length| Capability {
         kind,
         len: if kind == kind::NOTIFY { 20 } else { 16 },
@@ -205,7 +211,7 @@ fn capabilities(shape: &Shape) -> Vec<Capability> {
     let mut device = entry(kind::DEVICE, layout::DEVICE, shape.config_len);
     let isr = entry(kind::ISR, layout::ISR, 1);
     match shape.capabilities {
-        Some(CapabilityFault::OutsideBar) => device.offset = layout::registers_len(shape) - 4,
+        Some(CapabilityFault::OutsideBar) => device.offset = layout::REGISTERS_LEN - 4,
         Some(CapabilityFault::Wrapping) => notify.offset = u32::MAX - 1,
         Some(CapabilityFault::Overlap) => device.offset = layout::COMMON + 0x20,
         Some(CapabilityFault::OnVectors) => {
@@ -217,11 +223,11 @@ fn capabilities(shape: &Shape) -> Vec<Capability> {
         Some(CapabilityFault::Short) => common.length = 0x20,
         Some(CapabilityFault::Truncated) => notify.len = 16,
         Some(CapabilityFault::NoBar) => common.bar = layout::NO_BAR,
-        Some(CapabilityFault::MissingCommon) => return vec![notify, isr, device],
-        Some(CapabilityFault::MissingNotify) => return vec![common, isr, device],
+        Some(CapabilityFault::MissingCommon) => common.kind = kind::VENDOR,
+        Some(CapabilityFault::MissingNotify) => notify.kind = kind::VENDOR,
         Some(CapabilityFault::Multiplier | CapabilityFault::Doorbells) | None => {}
     }
-    vec![common, notify, isr, device]
+    [common, notify, isr, device]
 }
 
 #[cfg(test)]
@@ -238,7 +244,7 @@ mod tests {
         PciConfig::new(&shape).read(0, &mut bytes);
         let mut bars = [None; 6];
         for (bar, len) in [
-            (layout::REGISTERS_BAR, layout::registers_len(&shape)),
+            (layout::REGISTERS_BAR, layout::REGISTERS_LEN),
             (layout::VECTORS_BAR, layout::VECTORS_LEN),
         ] {
             bars[usize::from(bar)] = Some(Bar { len: len.into() });

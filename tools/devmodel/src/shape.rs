@@ -1,10 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the function is: fixed when it starts.
+//! What the function is.
+//!
+//! The emulator looks at the largest one, once. Each of the others has no more vectors and the same
+//! BARs, so that it can take its place while no driver looks.
 
-use clap::{Args, ValueEnum};
+use anyhow::Result;
+use clap::{Args, Parser, ValueEnum};
 
 use crate::feature;
+
+/// Most vectors that a function has.
+pub const MOST_VECTORS: u16 = 2048;
 
 /// What is wrong with the capabilities of the function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -39,7 +46,7 @@ pub enum CapabilityFault {
 #[derive(Args, Clone, Debug)]
 pub struct Shape {
     /// MSI-X vectors, 1 to 2048; without: one for each queue and one for the configuration
-    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=2048))]
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=i64::from(MOST_VECTORS)))]
     pub vectors: Option<u16>,
     /// Pairs of data queues
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
@@ -76,7 +83,29 @@ pub struct Shape {
     pub capabilities: Option<CapabilityFault>,
 }
 
+/// Options without a program.
+#[derive(Parser)]
+#[command(no_binary_name = true)]
+struct Options {
+    #[command(flatten)]
+    shape: Shape,
+}
+
 impl Shape {
+    /// The shape with these options.
+    pub fn parse(options: &[&str]) -> Result<Self> {
+        Ok(Options::try_parse_from(options)?.shape)
+    }
+
+    /// The shape that has all that any has.
+    pub fn largest() -> Self {
+        let vectors = Some(MOST_VECTORS);
+        Self {
+            vectors,
+            ..Options::parse_from([""; 0]).shape
+        }
+    }
+
     /// The queues that there are: the pairs and the control queue.
     pub fn queues(&self) -> u16 {
         2 * self.queue_pairs + 1
@@ -84,7 +113,7 @@ impl Shape {
 
     /// The MSI-X vectors that there are.
     pub fn vectors(&self) -> u16 {
-        self.vectors.unwrap_or((self.queues() + 1).min(2048))
+        self.vectors.unwrap_or((self.queues() + 1).min(MOST_VECTORS))
     }
 
     /// The features that it offers.
@@ -129,19 +158,18 @@ impl Shape {
 
 #[cfg(test)]
 pub mod tests {
-    use clap::Parser;
-
     use super::*;
-
-    #[derive(Parser)]
-    struct Line {
-        #[command(flatten)]
-        shape: Shape,
-    }
 
     /// The shape with these options.
     pub fn shape(options: &str) -> Shape {
-        Line::parse_from(["devmodel"].into_iter().chain(options.split_whitespace())).shape
+        Shape::parse(&options.split_whitespace().collect::<Vec<_>>()).unwrap()
+    }
+
+    #[test]
+    fn options_are_checked() {
+        assert!(Shape::parse(&["--vectors", "0"]).is_err());
+        assert!(Shape::parse(&["--capabilities", "odd"]).is_err());
+        assert_eq!(Shape::largest().vectors(), MOST_VECTORS);
     }
 
     #[test]

@@ -23,6 +23,15 @@ pub enum Ended {
     Died,
 }
 
+/// What a case asks of the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Request<'a> {
+    /// To do something; it goes on meanwhile.
+    Do(&'a str),
+    /// To do something and to answer, for which it waits.
+    Answer(&'a str),
+}
+
 /// The channel.
 pub struct Agent {
     stream: UnixStream,
@@ -81,7 +90,8 @@ impl Agent {
     }
 
     /// Runs `command`, which the kernel's log knows as `name`. `on_line` sees each line of output and
-    /// `on_request` what a case asks of the host.
+    /// `on_request` what a case asks of the host; who asks for an answer, and not only for something to
+    /// be done, gets what that returns, in one line.
     pub fn run(
         &mut self,
         nonce: &str,
@@ -89,7 +99,7 @@ impl Agent {
         command: &str,
         limit: Duration,
         mut on_line: impl FnMut(&str),
-        mut on_request: impl FnMut(&str),
+        mut on_request: impl FnMut(Request<'_>) -> String,
     ) -> Ended {
         // In one piece: the other end may go away as soon as it has read a part.
         let request = format!("run {nonce} {name} {command}\n");
@@ -112,7 +122,14 @@ impl Agent {
                 return Ended::Status(status.trim().parse().unwrap_or(-1));
             }
             if let Some(request) = line.strip_prefix(&format!("{MARK}host ")) {
-                on_request(request);
+                on_request(Request::Do(request));
+                continue;
+            }
+            if let Some(request) = line.strip_prefix(&format!("{MARK}ask ")) {
+                let answer = on_request(Request::Answer(request)).replace('\n', " ");
+                if self.stream.write_all(format!("{answer}\n").as_bytes()).is_err() {
+                    return Ended::Died;
+                }
                 continue;
             }
             // The agent starts its own lines with a line feed; do not pass those on.
@@ -132,17 +149,30 @@ impl Agent {
 mod tests {
     use super::*;
 
-    fn talk(script: &'static str) -> (Agent, thread::JoinHandle<()>) {
+    fn talk(script: &'static str) -> (Agent, thread::JoinHandle<String>) {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         let other = thread::spawn(move || {
             let mut request = [0; 128];
             let _ = theirs.read(&mut request).unwrap();
             theirs.write_all(script.as_bytes()).unwrap();
+            theirs.shutdown(std::net::Shutdown::Write).unwrap();
+            let mut answers = String::new();
+            theirs.read_to_string(&mut answers).unwrap();
+            answers
         });
         (Agent::new(ours).unwrap(), other)
     }
 
     fn run(script: &'static str, limit: Duration) -> (Ended, Vec<String>, Vec<String>) {
+        let (ended, output, requests, _) = converse(script, limit);
+        (ended, output, requests)
+    }
+
+    /// Also returns what the other end was answered.
+    fn converse(
+        script: &'static str,
+        limit: Duration,
+    ) -> (Ended, Vec<String>, Vec<String>, String) {
         let (mut agent, other) = talk(script);
         let (mut output, mut requests) = (Vec::new(), Vec::new());
         let ended = agent.run(
@@ -151,10 +181,14 @@ mod tests {
             "true",
             limit,
             |line| output.push(line.to_owned()),
-            |request| requests.push(request.to_owned()),
+            |request| {
+                let (Request::Do(text) | Request::Answer(text)) = request;
+                requests.push(text.to_owned());
+                "as you\nlike".to_owned()
+            },
         );
-        other.join().unwrap();
-        (ended, output, requests)
+        drop(agent);
+        (ended, output, requests, other.join().unwrap())
     }
 
     #[test]
@@ -169,6 +203,17 @@ mod tests {
             (Ended::Status(3), vec!["unplug hot".to_owned()])
         );
         assert_eq!(output, ["ok 1", "", "last"]);
+    }
+
+    #[test]
+    fn who_asks_is_answered() {
+        let (ended, _, requests, answers) = converse(
+            "\u{1}host plug hot\n\u{1}ask model gone\n\u{1}n1 end 0\n",
+            Duration::from_secs(60),
+        );
+        assert_eq!(ended, Ended::Status(0));
+        assert_eq!(requests, ["plug hot", "model gone"]);
+        assert_eq!(answers, "as you like\n");
     }
 
     #[test]
@@ -188,7 +233,7 @@ mod tests {
             "true",
             Duration::from_millis(10),
             |_| {},
-            |_| {},
+            |_| String::new(),
         );
         assert_eq!(ended, Ended::TimedOut);
     }

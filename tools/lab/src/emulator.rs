@@ -6,6 +6,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::model;
 use crate::qmp::Pluggable;
 use crate::vm::Parts;
 
@@ -87,7 +88,10 @@ pub fn command(
             "-accel",
             accel,
             "-M",
-            "q35,kernel-irqchip=split",
+            "q35,kernel-irqchip=split,memory-backend=ram",
+            // A process beside the emulator reaches it, too.
+            "-object",
+            "memory-backend-memfd,id=ram,size=3G,share=on",
             "-cpu",
             "max",
             "-m",
@@ -294,9 +298,17 @@ fn functions(command: &mut Command, sockets: &Path, queued: bool) {
         // One that shares its IOMMU group, with the bridge that hides it. The last, as what names
         // no bus might be put there.
         .args(["-netdev", "user,id=groupednet,restrict=on"])
-        .args(["-device", "pcie-pci-bridge,id=bridge,bus=pcie.0,addr=0x1e"])
+        .args(["-device", "pcie-pci-bridge,id=bridge,bus=pcie.0,addr=0x1d"])
         .args([
             "-device",
             "virtio-net-pci,id=grouped,bus=bridge,addr=0x1,netdev=groupednet,mac=52:54:00:00:00:22,disable-legacy=on,iommu_platform=on,romfile=",
+        ])
+        // Empty, for the model: behind all others, whose bus numbers come from their order.
+        .args([
+            "-device",
+            &format!(
+                "pcie-root-port,id={},bus=pcie.0,addr=0x1e,chassis=5,slot=5",
+                model::PORT
+            ),
         ]);
 }

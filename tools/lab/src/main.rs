@@ -21,6 +21,7 @@ mod initramfs;
 mod kernel;
 mod ktap;
 mod machine;
+mod model;
 mod module;
 mod packages;
 mod parents;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The project's own user-space programs that run in the machine.
+//! The project's own user-space programs that run in the machine, or beside it.
 
 use std::env;
 use std::path::PathBuf;
@@ -9,8 +9,11 @@ use anyhow::{Context as _, Result};
 use crate::context::Context;
 use crate::step;
 
-/// Members of the workspace `tools` that go into the machine.
-const PROGRAMS: [&str; 2] = ["vdpa-conform", "vhost-client"];
+/// Members of the workspace `tools` that go into the machine, and the one that the host runs.
+const PROGRAMS: [&str; 3] = ["vdpa-conform", "vhost-client", MODEL];
+
+/// The function that misbehaves on command.
+pub const MODEL: &str = "devmodel";
 
 /// Compiles the programs and returns their files.
 pub fn build(cx: &Context) -> Result<Vec<PathBuf>> {

@@ -80,7 +80,7 @@ impl Control {
     }
 
     /// Sends one command and takes its answer; events in between are passed over.
-    fn execute(&mut self, command: &str, arguments: Value) -> Result<()> {
+    pub fn execute(&mut self, command: &str, arguments: Value) -> Result<()> {
         let request = json!({ "execute": command, "arguments": arguments });
         writeln!(self.writer, "{request}")?;
         loop {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use crate::agent::Ended;
+use crate::agent::{Ended, Request};
 use crate::case::Case;
 use crate::console::bad;
 use crate::context::Context;
@@ -287,11 +287,18 @@ fn observe(
     mut on_refusal: impl FnMut(String),
 ) -> Seen {
     let nonce = vm.agent.nonce();
-    let (agent, control) = vm.split();
+    let (agent, mut host) = vm.split();
     let ended = agent.run(&nonce, name, command, limit, on_line, |request| {
-        if let Err(error) = Vm::request(control, request) {
-            on_refusal(format!("the host could not `{request}`: {error:#}"));
+        let (Request::Do(text) | Request::Answer(text)) = request;
+        let error = match host.request(text) {
+            Ok(answer) => return answer,
+            Err(error) => format!("the host could not `{text}`: {error:#}"),
+        };
+        // Who waits for the answer judges it.
+        if matches!(request, Request::Do(_)) {
+            on_refusal(error.clone());
         }
+        format!("error: {error}")
     });
     if matches!(ended, Ended::Status(_)) {
         vm.console.settle(&nonce, SETTLE);

@@ -15,6 +15,8 @@ use crate::agent::Agent;
 use crate::console::Console;
 use crate::context::Context;
 use crate::emulator::{self, DISK, DISK_LEN, PLUGGABLE};
+use crate::model::Place;
+use crate::program;
 use crate::qmp::Control;
 use crate::step::{self, Progress};
 
@@ -43,6 +45,7 @@ pub struct Vm {
     /// Kernel's log.
     pub console: Console,
     control: Control,
+    model: Place,
     sockets: PathBuf,
     /// What it was booted with besides what all have.
     words: Vec<String>,
@@ -81,6 +84,11 @@ impl Vm {
                 agent,
                 console,
                 control,
+                model: Place::new(
+                    parts.share.join("bin").join(program::MODEL),
+                    sockets.clone(),
+                    parts.logs.join(format!("model-{number}.log")),
+                ),
                 sockets,
                 words: words.to_owned(),
             }),
@@ -96,14 +104,13 @@ impl Vm {
         }
     }
 
-    /// Carries out what a case asked of the host.
-    pub fn request(control: &mut Control, request: &str) -> Result<()> {
-        control.request(request, &PLUGGABLE)
-    }
-
-    /// The channel and the control socket at once: a command may ask for something while it runs.
-    pub fn split(&mut self) -> (&mut Agent, &mut Control) {
-        (&mut self.agent, &mut self.control)
+    /// The channel and the host at once: a command may ask for something while it runs.
+    pub fn split(&mut self) -> (&mut Agent, Host<'_>) {
+        let host = Host {
+            control: &mut self.control,
+            model: &mut self.model,
+        };
+        (&mut self.agent, host)
     }
 
     /// Whether a device is missing that was there at boot.
@@ -119,6 +126,26 @@ impl Vm {
     /// Connects to the machine's shell.
     pub fn shell(&self) -> Result<UnixStream> {
         UnixStream::connect(self.sockets.join("shell")).context("connecting to the machine's shell")
+    }
+}
+
+/// What a case can ask something of.
+pub struct Host<'a> {
+    control: &'a mut Control,
+    model: &'a mut Place,
+}
+
+impl Host<'_> {
+    /// Carries out what a case asked for, and returns the answer.
+    pub fn request(&mut self, request: &str) -> Result<String> {
+        let words: Vec<&str> = request.split_whitespace().collect();
+        match words.as_slice() {
+            ["model", words @ ..] => self.model.request(words, self.control),
+            _ => self
+                .control
+                .request(request, &PLUGGABLE)
+                .map(|()| "ok".to_owned()),
+        }
     }
 }
 
