@@ -1,25 +1,331 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
-# Functions that misbehave. Whatever one does: one line of the log says what is
-# wrong, nothing takes longer than its bound, the other functions go on, and once it
-# behaves it can be used.
+# A function that misbehaves while it is used. Whatever it does: one line of the log
+# says what is wrong, nothing takes longer than its bound, the other functions go on,
+# and once it behaves it can be used. Functions that are odd from the start are in shape.sh.
 
 # shellcheck source=tools/cases/model.sh
 . "$LAB/cases/model.sh"
 
 # Without any misbehaviour it is a function like the others.
 # drivers: vf_vdpa
-# limit: 300
+# limit: 120
 case_model_works() {
 	model
 	client loopback "$NODE" --count 2000
 	client loopback "$NODE" --count 1000 --event-index
-	client abuse "$NODE" --loopback
 	eq "$(tells refused)" 0 "the function has touched nothing that was not mapped"
 	bus virtio m || die "giving m to virtio_vdpa"
 	wait_for "$SOON" netdev "$M" || die "no network interface appears below $M"
-	run_ok ns_with left "$(netdev "$M")" "$LEFT/24"
-	ip -n left link show
-	no_containers
+	local device
+	device=$(netdev "$M")
+	run_ok ns_with left "$device" "$LEFT/24"
+	in_ns left ping -q -c 3 -i 0.3 -W 1 "$RIGHT" >/dev/null 2>&1
+	run_ok has_returned "$device" 3
 	run_ok vdpa dev del m
+}
+
+has_returned() { # has_returned NETDEV FRAMES: so many came back to it
+	[ "$(ip -n left -s -j link show "$1" | jq '.[0].stats64.rx.packets')" -ge "$2" ]
+}
+
+# drivers: vf_vdpa
+# limit: 300
+case_model_is_no_easy_victim() {
+	model
+	client abuse "$NODE" --loopback
+	others_work
+}
+
+# ---- resets --------------------------------------------------------------
+
+# drivers: vf_vdpa
+# limit: 120
+case_reset_takes_long() {
+	model
+	hold
+	misbehave late-reset 1000
+	let_go 10
+	run_ok phase Stopped
+	eq "$(log_since | grep -cF "vf_vdpa $M: ")" 0 "that is not worth a line"
+	within 60 "$CLIENT" loopback "$NODE" --count 50
+	behave
+	it_works
+}
+
+# A reset of the whole function helps.
+# drivers: vf_vdpa
+# limit: 180
+case_reset_never_finishes() {
+	model
+	hold
+	misbehave never-reset
+	let_go 20
+	named "does not finish its reset (error -110), resetting the function"
+	run_ok phase Stopped
+	eq "$(tells flrs)" 1 "the function was reset"
+	eq "$(tells status)" 0 "and so was the device"
+	others_work
+	behave
+	it_works
+}
+
+# Nothing helps: it gets no memory until a reset does.
+# drivers: vf_vdpa
+# limit: 180
+case_no_reset_ever_finishes() {
+	model
+	hold
+	misbehave never-reset
+	misbehave ignore-flr
+	let_go 30
+	named "does not finish its reset (error -110), resetting the function"
+	named "does not stop or answer, cut off from memory until a reset"
+	run_ok phase CutOff
+	eq "$(tells master)" false "it is no bus master"
+	misbehave dma-outside
+	eq "$(tells outside_reached)" 0 "it reaches no memory"
+	others_work
+	it_fails
+	run_ok phase CutOff
+	behave
+	it_works
+}
+
+# drivers: vf_vdpa
+# limit: 180
+case_deleted_without_a_reset() {
+	model
+	hold
+	misbehave never-reset
+	misbehave ignore-flr
+	let_go 30
+	within 30 vdpa dev del m
+	within 30 sh -c "echo $M >/sys/bus/pci/drivers/vf_vdpa/unbind"
+	behave
+	log_mark
+	run_ok bind_driver "$M"
+	run_ok vdpa_add "$M" m
+	run_ok bus vhost m
+	NODE=$(vhost_node m)
+	it_works
+}
+
+# drivers: vf_vdpa
+# limit: 180
+case_resets_itself() {
+	model
+	hold
+	misbehave forget
+	kill -0 "$CLIENT_PID" || die "the process is there"
+	# It says nothing: somebody has to look.
+	run_ok vdpa dev config show m
+	misbehave spurious-interrupt
+	told_to_reset
+	let_go 10
+	it_works
+}
+
+# drivers: vf_vdpa
+# limit: 180
+case_loses_its_configuration() {
+	model
+	hold
+	misbehave forget-all
+	let_go 10
+	named "was reset behind our back, restoring its configuration"
+	run_ok phase Stopped
+	it_works
+}
+
+# drivers: vf_vdpa
+# limit: 120
+case_needs_a_reset() {
+	model
+	hold
+	misbehave needs-reset
+	told_to_reset
+	let_go 10
+	it_works
+	# Before it is live, too.
+	hold
+	let_go 10
+	misbehave needs-reset
+	it_works
+}
+
+# ---- registers -----------------------------------------------------------
+
+# What was pulled out reads as ones.
+# drivers: vf_vdpa
+# limit: 300
+case_is_pulled_out() {
+	model
+	hold
+	misbehave all-ones
+	# Its last words are an interrupt.
+	told_to_reset
+	named "cannot be reached"
+	named "does not stop or answer, cut off from memory until a reset"
+	run_ok phase CutOff
+	others_work
+	let_go 120
+	run_ok phase CutOff
+	behave
+	it_works
+}
+
+# It is taken off the bus while it reads as ones.
+# drivers: vf_vdpa
+# limit: 300
+case_is_pulled_out_for_good() {
+	model
+	hold
+	misbehave all-ones
+	told_to_reset
+	let_go 120
+	within 120 sh -c "echo 1 >$PCI/$M/remove"
+	run_ok test ! -e "$VDPA/devices/m"
+	behave
+	model
+	it_works
+}
+
+# Its BARs alone do not answer.
+# drivers: vf_vdpa
+# limit: 300
+case_registers_are_dead() {
+	model
+	hold
+	misbehave dead-registers
+	told_to_reset
+	named "cannot be reached"
+	run_ok phase CutOff
+	let_go 30
+	run_ok phase CutOff
+	it_fails 120
+	others_work
+	behave
+	it_works
+}
+
+# drivers: vf_vdpa
+# limit: 120
+case_status_flips() {
+	model
+	hold
+	misbehave status-flips
+	misbehave spurious-interrupt
+	misbehave spurious-interrupt
+	told_to_reset
+	named "was reset behind our back"
+	let_go 20
+	behave
+	it_works
+}
+
+# drivers: vf_vdpa
+# limit: 180
+case_configuration_never_settles() {
+	model
+	hold
+	misbehave unsettled-generation
+	named "the configuration does not settle"
+	run_ok phase Live
+	within 20 vdpa dev config show m
+	let_go 20
+	within 60 "$CLIENT" loopback "$NODE" --count 50
+	behave
+	it_works
+}
+
+# ---- starting ------------------------------------------------------------
+
+# starting HOW TEXT: a start fails, and the log says why
+starting() {
+	log_mark
+	misbehave "$1"
+	it_fails
+	wait_for "$SOON" says "$2"
+	run_ok says "$2"
+	behave
+	it_works
+}
+
+# drivers: vf_vdpa
+# limit: 240
+case_refuses_to_start() {
+	model
+	starting refuse-features-ok "the device refuses the features"
+	starting refuse-driver-ok "the device does not start: its status is"
+	starting refuse-queues "the device does not enable it (error -5)"
+	starting refuse-vectors "the device takes no configuration interrupt"
+	others_work
+}
+
+# ---- interrupts ----------------------------------------------------------
+
+# drivers: vf_vdpa
+# limit: 180
+case_interrupt_storm() {
+	model
+	hold
+	misbehave interrupt-storm
+	sleep 3
+	run_ok phase Live
+	within 30 vdpa dev config show m
+	others_work
+	let_go 30
+	within 60 "$CLIENT" loopback "$NODE" --count 50
+	behave
+	it_works
+}
+
+# drivers: vf_vdpa
+# limit: 120
+case_spurious_interrupts() {
+	model
+	local n
+	for n in 1 2 3; do
+		misbehave spurious-interrupt
+	done
+	it_works
+	hold
+	for n in 1 2 3; do
+		misbehave spurious-interrupt
+	done
+	run_ok phase Live
+	let_go 10
+	eq "$(log_since | grep -cF "vf_vdpa $M: ")" 0 "that is not worth a line"
+	it_works
+}
+
+# Frames come back all the same, only nobody is told.
+# drivers: vf_vdpa
+# limit: 180
+case_no_interrupts() {
+	model
+	misbehave no-interrupts
+	it_fails
+	behave
+	it_works
+}
+
+# ---- memory --------------------------------------------------------------
+
+# A device that was stopped writes to what it was given last.
+# drivers: vf_vdpa
+# limit: 120
+case_writes_after_it_was_stopped() {
+	model
+	hold
+	misbehave dma-outside
+	match "$(tells outside_reached)" "[23]" "while it is live its rings are mapped"
+	let_go 10
+	local before
+	before=$(tells outside_reached)
+	misbehave dma-outside
+	eq "$(tells outside_reached)" "$before" "nothing of it is mapped any more"
+	it_works
+	eq "$(tells refused)" "$(tells outside_refused)" "it was refused nothing else"
 }

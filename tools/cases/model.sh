@@ -41,6 +41,7 @@ model() {
 	bus vhost m || die "giving m to vhost_vdpa"
 	wait_for "$SOON" vhost_node m
 	NODE=$(vhost_node m)
+	log_mark
 }
 
 misbehave() { # misbehave NAME [NUMBER]
@@ -55,7 +56,77 @@ tells() { # tells FIELD: what the model says of itself
 	ask model say state | jq -r ".$1"
 }
 
+# ---- what is to be seen --------------------------------------------------
+
+says() { # says TEXT: the log has it since the mark
+	log_since | grep -qF "vf_vdpa $M: $1"
+}
+
+# named TEXT: the driver has said so, once
+named() {
+	wait_for "$SOON" says "$1"
+	eq "$(log_since | grep -cF "vf_vdpa $M: $1")" 1 "one line says: $1"
+}
+
+# refused TEXT: the driver refuses the function, says why, and nothing else
+refused() {
+	local lines
+	bind_driver "$M" 2>/dev/null && fail "the function must be refused"
+	unbind_driver "$M"
+	lines=$(log_since | grep -F "vf_vdpa $M: " | grep -vF "enabling device")
+	eq "$(grep -c '' <<<"$lines")" 1 "there is one log line: ${lines:-none}"
+	match "$lines" "*refused: *$1*" "it names the fault"
+}
+
+phase() { # phase NAME: of the function, in the state file
+	grep -q "^phase: $1\$" "$DEBUG/vf_vdpa-$M/state"
+}
+
+# within SECONDS COMMAND...: it succeeds, and does not take longer
+within() {
+	local limit=$1 began=$SECONDS
+	shift
+	run_ok timeout $((limit * ${VF_VDPA_SLOW:-1})) "$@"
+	echo "# it took $((SECONDS - began)) s"
+}
+
+# hold: a process has the device m, live; it is CLIENT_PID
+hold() {
+	client_until "holding live" /tmp/hold.log hold "$NODE" --live
+}
+
+# let_go SECONDS: the process is killed, which resets the device, within that time
+let_go() {
+	local began=$SECONDS
+	kill -KILL "$CLIENT_PID"
+	if wait_for "$1" ended "$CLIENT_PID"; then
+		ok "closing the device took $((SECONDS - began)) s, at most $1"
+	else
+		fail "closing the device takes at most $1 s" "$(cat "/proc/$CLIENT_PID/stack" 2>/dev/null)"
+	fi
+	wait "$CLIENT_PID" 2>/dev/null
+}
+
+told_to_reset() { # the process has been told that the device needs a reset
+	run_ok wait_for "$SOON" grep -q "configuration interrupt, NEEDS_RESET" /tmp/hold.log
+}
+
 # it_works: what the device m is sent comes back
 it_works() {
 	run_ok timeout 60 "$CLIENT" loopback "$NODE" --count 200
+}
+
+# it_fails: it cannot be used, which takes a while and no longer
+it_fails() {
+	run_fails "not ok" timeout "${1:-60}" "$CLIENT" loopback "$NODE" --count 50
+}
+
+# others_work: functions that have nothing to do with the model
+others_work() {
+	local disk
+	modprobe virtio_blk
+	wait_for "$SOON" compgen -G "$PCI/$(disk_function)/virtio*/block/*"
+	for disk in "$PCI/$(disk_function)"/virtio*/block/*; do
+		run_ok timeout 30 dd "if=/dev/${disk##*/}" of=/dev/null bs=64k count=16 iflag=direct
+	done
 }

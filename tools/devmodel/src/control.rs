@@ -40,7 +40,9 @@ fn answer(line: &str, device: &Shared) -> Result<String> {
         ["misbehave", words @ ..] => device.lock().misbehave(words)?,
         ["behave"] => device.lock().behave(),
         ["state"] => return device.lock().state(),
-        _ => bail!("this is neither shape [OPTION]..., misbehave NAME [NUMBER], behave nor state: {line}"),
+        _ => bail!(
+            "this is neither shape [OPTION]..., misbehave NAME [NUMBER], behave nor state: {line}"
+        ),
     }
     Ok("ok".to_owned())
 }

@@ -7,6 +7,7 @@ pub const MAC: u32 = 5;
 pub const STATUS: u32 = 16;
 pub const CTRL_VQ: u32 = 17;
 pub const CTRL_RX: u32 = 18;
+pub const CTRL_VLAN: u32 = 19;
 pub const MQ: u32 = 22;
 pub const CTRL_MAC_ADDR: u32 = 23;
 pub const RING_INDIRECT_DESC: u32 = 28;

@@ -113,7 +113,8 @@ impl Shape {
 
     /// The MSI-X vectors that there are.
     pub fn vectors(&self) -> u16 {
-        self.vectors.unwrap_or((self.queues() + 1).min(MOST_VECTORS))
+        self.vectors
+            .unwrap_or((self.queues() + 1).min(MOST_VECTORS))
     }
 
     /// The features that it offers.
@@ -128,6 +129,7 @@ impl Shape {
             feature::STATUS,
             feature::CTRL_VQ,
             feature::CTRL_RX,
+            feature::CTRL_VLAN,
             feature::CTRL_MAC_ADDR,
         ];
         for (wanted, bit) in [

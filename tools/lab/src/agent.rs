@@ -127,7 +127,11 @@ impl Agent {
             }
             if let Some(request) = line.strip_prefix(&format!("{MARK}ask ")) {
                 let answer = on_request(Request::Answer(request)).replace('\n', " ");
-                if self.stream.write_all(format!("{answer}\n").as_bytes()).is_err() {
+                if self
+                    .stream
+                    .write_all(format!("{answer}\n").as_bytes())
+                    .is_err()
+                {
                     return Ended::Died;
                 }
                 continue;

@@ -11,7 +11,7 @@ pub mod suspend;
 pub mod transfer;
 pub mod unannounced;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
@@ -81,8 +81,10 @@ pub enum Command {
     },
     /// Stop a device again and again under traffic, and have it go on where it was
     Suspend {
-        #[command(flatten)]
-        wire: Wire,
+        /// The device, a /dev/vhost-vdpa-N
+        device: PathBuf,
+        /// The other end of its wire; without one, what it sends comes back to it
+        peer: Option<PathBuf>,
         /// How it goes on
         #[arg(long, value_enum, default_value_t = Way::Restart)]
         way: Way,
@@ -221,12 +223,19 @@ impl Command {
             Self::Transfer { wire, count, setup } => transfer::wire(report, wire, *count, *setup),
             Self::Doorbell { wire, count } => transfer::doorbell(report, wire, *count),
             Self::Suspend {
-                wire,
+                device,
+                peer,
                 way,
                 rounds,
                 count,
                 setup,
-            } => suspend::run(report, wire, *way, *rounds, *count, *setup),
+            } => {
+                let ends: Vec<&Path> = [Some(device.as_path()), peer.as_deref()]
+                    .into_iter()
+                    .flatten()
+                    .collect();
+                suspend::run(report, &ends, *way, *rounds, *count, *setup)
+            }
             Self::Remember { wire, rounds } => remember::run(report, wire, *rounds),
             Self::Cost {
                 wire,

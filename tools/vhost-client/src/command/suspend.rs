@@ -3,13 +3,13 @@
 //! A device that is stopped under traffic and goes on where it was, as for a guest that is stopped
 //! or moves to another host.
 
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
 
-use super::Wire;
-use crate::exchange::{self, BOTH, Goal, Tally};
+use crate::exchange::{self, BOTH, Goal, LOOP, Tally};
 use crate::ktap::Report;
 use vdpa_user::port::{Port, Setup};
 
@@ -25,35 +25,41 @@ pub enum Way {
 /// How long a stopped device is watched.
 const WATCHED: Duration = Duration::from_millis(20);
 
-/// The direction toward the device that is stopped. It loses what arrives meanwhile.
-const TOWARD: usize = 1;
-
 /// What became of the stops.
 #[derive(Default)]
 struct Stops {
     count: u32,
-    /// Frames that were on their way to the device when it was stopped.
+    /// Frames that were on their way to the device when it was stopped: it loses what arrives then.
     at_risk: u32,
 }
 
-/// Stops the first device `rounds` times while `count` frames go each way.
+/// Stops the first of one or two devices `rounds` times while `count` frames go each way. What a single
+/// one sends comes back to it.
 pub fn run(
     report: &mut Report,
-    wire: &Wire,
+    ends: &[&Path],
     way: Way,
     rounds: u32,
     count: u32,
     setup: Setup,
 ) -> Result<()> {
-    let mut ports = [Port::open(&wire.a, setup)?, Port::open(&wire.b, setup)?];
+    let mut ports = Vec::new();
+    for end in ends {
+        ports.push(Port::open(end, setup)?);
+    }
+    let ways: &[_] = if ends.len() > 1 { &BOTH } else { &LOOP };
+    // The last direction is toward the device that is stopped.
+    let toward = ways.len() - 1;
+    let each_way = u64::from(count) * ways.len() as u64;
     let mut stops = Stops::default();
 
-    let ran = exchange::run(&mut ports, &BOTH, Goal::Frames(count), |ports, tallies| {
+    let ran = exchange::run(&mut ports, ways, Goal::Frames(count), |ports, tallies| {
         let done: u32 = tallies.iter().map(|tally| tally.sent).sum();
-        let due = u64::from(stops.count + 1) * 2 * u64::from(count) / u64::from(rounds + 1);
+        let due = u64::from(stops.count + 1) * each_way / u64::from(rounds + 1);
         if stops.count < rounds && u64::from(done) >= due {
             let port = ports.first_mut().context("no port")?;
-            stop(port, tallies, &mut stops)?;
+            let tally = tallies.get_mut(toward).context("no direction")?;
+            stop(port, tally, &mut stops)?;
             go_on(port, way)?;
         }
         Ok(())
@@ -69,8 +75,8 @@ pub fn run(
     );
     for (index, tally) in outcome.tallies.iter().enumerate() {
         let lost = tally.sent - tally.received;
-        let bound = if index == TOWARD { stops.at_risk } else { 0 };
-        let name = if index == TOWARD { "receives" } else { "sends" };
+        let bound = if index == toward { stops.at_risk } else { 0 };
+        let name = if index == toward { "receives" } else { "sends" };
         report.check(
             tally.reordered == 0,
             format!("what it {name} arrives once and in order"),
@@ -89,9 +95,8 @@ pub fn run(
 }
 
 /// Stops a device, and checks that it has, and that it says where.
-fn stop(port: &mut Port, tallies: &mut [Tally], stops: &mut Stops) -> Result<()> {
+fn stop(port: &mut Port, toward: &mut Tally, stops: &mut Stops) -> Result<()> {
     port.device.suspend()?;
-    let toward = tallies.get_mut(TOWARD).context("no direction")?;
     stops.count += 1;
     stops.at_risk += toward.outstanding();
     toward.forgive();

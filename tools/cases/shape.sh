@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+# Functions that are odd from the start, and those that have what the emulator's have not.
+
+# shellcheck source=tools/cases/model.sh
+. "$LAB/cases/model.sh"
+
+# odd TEXT OPTION...: a function like that is refused
+odd() {
+	local text=$1
+	shift
+	shape "$@"
+	echo "# $*"
+	refused "$text"
+}
+
+# drivers: vf_vdpa
+# limit: 240
+case_capabilities() {
+	odd "device configuration window ends at * outside BAR 0" --capabilities outside-bar
+	odd "notification window ends at * outside BAR 0" --capabilities wrapping
+	odd "overlaps the" --capabilities overlap
+	odd "overlaps the" --capabilities on-vectors
+	odd "common configuration window at 0x2 is not aligned to 4 bytes" --capabilities misaligned
+	odd "function has no common configuration capability" --capabilities missing-common
+	odd "function has no notification capability" --capabilities missing-notify
+	odd "common configuration window has 32 bytes, needs at least 56" --capabilities short
+	odd "notification capability at * has an impossible length of 16 bytes" --capabilities truncated
+	odd "common configuration window is in BAR 4, which is not a memory BAR" --capabilities no-bar
+	odd "notification multiplier 3 is neither 0 nor a power of two" --capabilities multiplier
+	odd "outside the notification window" --capabilities doorbells
+	others_work
+	model
+	it_works
+}
+
+# drivers: vf_vdpa
+# limit: 240
+case_queues_that_cannot_be() {
+	odd "none of its virtqueues has a size" --queue-size 0
+	odd "the function has 0 virtqueues" --num-queues 0
+	odd "the function has 65535 virtqueues" --num-queues 65535
+	odd "reports 0 queue pairs" --queue-pairs 4 --max-pairs 0
+	odd "reports 999 queue pairs, impossible with its 9 queues" --queue-pairs 4 --max-pairs 999
+	odd "reports 65535 queue pairs" --queue-pairs 4 --max-pairs 65535
+	model
+	it_works
+}
+
+# drivers: vf_vdpa
+# limit: 240
+case_sizes_that_are_odd() {
+	local size
+	for size in 3 100 65535; do
+		model --queue-size $size
+		it_works
+		vdpa -j dev show m | jq -c .
+		run_ok vdpa dev del m
+	done
+}
+
+# drivers: vf_vdpa
+# limit: 120
+case_features_that_are_missing() {
+	odd "does not offer VERSION_1" --withhold 32
+	odd "does not offer ACCESS_PLATFORM" --withhold 33
+	model --offer 25 30 31 38 41 44 49 50
+	it_works
+}
+
+# The probe ends, whatever the device does then.
+# drivers: vf_vdpa
+# limit: 240
+case_probe_of_one_that_misbehaves() {
+	local how
+	for how in "never-reset:does not reset" "refuse-features-ok:does not accept features" \
+		"all-ones:" "dead-registers:" "status-flips:" "refuse-vectors:" "unsettled-generation:" "interrupt-storm:"; do
+		shape
+		echo "# ${how%:*}"
+		# Whoever had it before has left it in the middle of something.
+		[ "${how%:*}" != never-reset ] || setpci -s "$M" COMMAND=6
+		misbehave "${how%:*}"
+		if bind_driver "$M" 2>/dev/null; then
+			ok "it is bound"
+			unbind_driver "$M"
+		else
+			unbind_driver "$M"
+			match "$(log_since | grep -F "vf_vdpa $M: refused")" "*${how#*:}*" "the log says why"
+		fi
+		behave
+	done
+	model
+	it_works
+}
+
+# ---- what the emulator's functions do not have -----------------------------
+
+# drivers: vf_vdpa
+# limit: 240
+case_suspends_itself() {
+	model --suspend
+	client suspend "$NODE" --way resume
+	client suspend "$NODE" --way resume --event-index
+	client suspend "$NODE" --way restart
+}
+
+# drivers: vf_vdpa
+# limit: 240
+case_suspends_without_help() {
+	model
+	client suspend "$NODE" --way resume
+	client suspend "$NODE" --way restart
+	model --no-ring-reset
+	client suspend "$NODE" --way resume
+	client suspend "$NODE" --way restart
+}
+
+# suspending HOW TEXT: stopping it, or going on, fails, and the log says why
+suspending() {
+	log_mark
+	misbehave "$1"
+	run_fails "not ok" timeout 60 "$CLIENT" suspend "$NODE" --way "${3:-resume}" --count 500 --rounds 2
+	run_ok says "$2"
+	behave
+	it_works
+}
+
+# drivers: vf_vdpa
+# limit: 240
+case_does_not_suspend_itself() {
+	model --suspend
+	suspending never-suspend "does not suspend itself (error -110), its status is"
+	suspending fail-suspend "does not suspend itself (error -5), its status is"
+	suspending never-resume "does not resume (error -110), its status is"
+	others_work
+}
+
+# drivers: vf_vdpa
+# limit: 180
+case_queue_reset_never_finishes() {
+	model
+	suspending never-queue-reset "cannot be stopped (error -110)"
+}
+
+# drivers: vf_vdpa
+# limit: 240
+case_many_queues() {
+	local pairs
+	for pairs in 16 1024; do
+		model --queue-pairs $pairs
+		match "$(mgmtdev "$M" max_supported_vqs)" "?*" "queues: $(mgmtdev "$M" max_supported_vqs)"
+		it_works
+		run_ok vdpa dev del m
+	done
+	others_work
+}
+
+# drivers: vf_vdpa
+# limit: 120
+case_long_configuration() {
+	model --config-len 4096
+	run_ok vdpa dev config show m
+	it_works
+}
+
+# drivers: vf_vdpa
+# limit: 120
+case_short_configuration() {
+	model --config-len 8
+	run_ok vdpa dev config show m
+	it_works
+}
+
+# A consumer that does not know packed rings cannot have it.
+# drivers: vf_vdpa
+# limit: 120
+case_packed_rings_only() {
+	model --packed-only
+	it_fails
+	run_ok says "the device refuses the features"
+}
