@@ -258,7 +258,7 @@ case_refuses_to_start() {
 	model
 	starting refuse-features-ok "the device refuses the features"
 	starting refuse-driver-ok "the device does not start: its status is"
-	starting refuse-queues "the device does not enable it (error -5)"
+	starting refuse-queues "virtqueue 0: the device does not enable it (error -5)"
 	starting refuse-vectors "the device takes no configuration interrupt"
 	others_work
 }
@@ -328,4 +328,56 @@ case_writes_after_it_was_stopped() {
 	eq "$(tells outside_reached)" "$before" "nothing of it is mapped any more"
 	it_works
 	eq "$(tells refused)" "$(tells outside_refused)" "it was refused nothing else"
+}
+
+# ---- rings ---------------------------------------------------------------
+
+# A guest that goes on elsewhere has its rings relayed: what the device returns in
+# them is looked at.
+# drivers: vf_vdpa
+# limit: 300
+case_returns_what_it_was_not_given() {
+	local how
+	# (The id of another chain that it has been given cannot be told from the right one.)
+	for how in "used-bad-id:used chain 263 was not given to the device" "used-index-jump:used index * is further"; do
+		model --no-ring-reset
+		echo "# ${how%:*}"
+		"$CLIENT" suspend "$NODE" --way restart --count 40000 >/tmp/suspend.log 2>&1 &
+		CLIENT_PID=$!
+		run_ok wait_for "$SOON" is_relayed
+		misbehave "${how%:*}"
+		wait_for "$SOON" says "relayed virtqueue: "
+		match "$(log_since | grep -F "vf_vdpa $M: ")" "*relayed virtqueue: *${how#*:}*" "the log says what it returned"
+		let_go 20
+		others_work
+		behave
+		it_works
+	done
+}
+
+is_relayed() {
+	vdpa dev vstats show m qidx 1 | grep -q "relayed 1"
+}
+
+# The kernel passes commands on to the device, and waits for its answer.
+# drivers: vf_vdpa
+# limit: 180
+case_commands_are_not_answered() {
+	model
+	bus virtio m || die "giving m to virtio_vdpa"
+	wait_for "$SOON" netdev "$M" || die "no network interface appears below $M"
+	LEFT_DEV=$(netdev "$M")
+	run_ok ns_with left "$LEFT_DEV" "$LEFT/24"
+	log_mark
+	misbehave ignore-commands
+	ip -n left link set "$LEFT_DEV" promisc on
+	named "control queue: the device does not answer (error -110)"
+	network_still_configurable
+	others_work
+	no_containers
+	behave
+	bus vhost m || die "giving m to vhost_vdpa"
+	wait_for "$SOON" vhost_node m
+	NODE=$(vhost_node m)
+	it_works
 }
