@@ -193,7 +193,7 @@ impl Device {
                 let features = self.registers.driver_features;
                 let terms = Terms {
                     acceptable: self.shape.accepts(features),
-                    suspendable: features >> feature::SUSPEND & 1 == 1,
+                    suspendable: (features >> feature::SUSPEND) & 1 == 1,
                 };
                 let old = self.registers.status;
                 self.registers.status = status::written(old, value, &terms, &self.behaviour);
@@ -241,8 +241,8 @@ impl Device {
         }
         registers.enabled = true;
         self.given.push(GuestAddress(registers.device));
-        let split = features >> feature::RING_PACKED & 1 == 0;
-        let event_index = features >> feature::RING_EVENT_IDX & 1 == 1;
+        let split = (features >> feature::RING_PACKED) & 1 == 0;
+        let event_index = (features >> feature::RING_EVENT_IDX) & 1 == 1;
         if let Some(ring) = self.rings.get_mut(usize::from(queue)) {
             *ring = if split {
                 Ring::new(registers, event_index)
@@ -309,7 +309,10 @@ impl Device {
             Misbehaviour::StatusFlips
             | Misbehaviour::UnsettledGeneration
             | Misbehaviour::AllOnes
-            | Misbehaviour::DeadRegisters => return Ok(self.config_changed()),
+            | Misbehaviour::DeadRegisters => {
+                self.config_changed();
+                return Ok(());
+            }
             _ => return Ok(()),
         }
         if how == Misbehaviour::NeedsReset {

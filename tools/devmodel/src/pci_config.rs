@@ -97,7 +97,7 @@ impl PciConfig {
         self.put(EXPRESS, &[0x10, MSIX as u8]);
         self.put(EXPRESS + 2, &2_u16.to_le_bytes());
         // Role-based error reporting, FLR.
-        self.put(EXPRESS + 4, &(1_u32 << 15 | 1 << 28).to_le_bytes());
+        self.put(EXPRESS + 4, &((1_u32 << 15) | (1 << 28)).to_le_bytes());
         self.allow(DEVICE_CONTROL, &[0xff, 0x7f]);
         self.put(EXPRESS + 12, &0x11_u32.to_le_bytes());
         self.allow(EXPRESS + 16, &[0xcb, 0x00]);
@@ -171,7 +171,7 @@ impl PciConfig {
         for (at, value) in (start..LEN).zip(data) {
             reset |= at == DEVICE_CONTROL + 1 && value & FLR != 0;
             if let (Some(byte), Some(bits)) = (self.bytes.get_mut(at), self.writable.get(at)) {
-                *byte = *byte & !bits | value & bits;
+                *byte = (*byte & !bits) | (value & bits);
             }
         }
         reset

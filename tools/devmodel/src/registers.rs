@@ -219,7 +219,7 @@ impl Registers {
                     _ => return None,
                 };
                 let kept = self.driver_features & !(0xffff_ffff << shift);
-                self.driver_features = kept | u64::from(word) << shift;
+                self.driver_features = kept | (u64::from(word) << shift);
             }
             at::CONFIG_VECTOR => return Some(Event::ConfigVector(short)),
             at::STATUS => return Some(Event::Status(b0)),
@@ -248,8 +248,8 @@ impl Registers {
         };
         *field = match (offset & 7, len) {
             (0, 8) => value,
-            (0, _) => *field & !0xffff_ffff | value & 0xffff_ffff,
-            _ => *field & 0xffff_ffff | value << 32,
+            (0, _) => (*field & !0xffff_ffff) | (value & 0xffff_ffff),
+            _ => (*field & 0xffff_ffff) | (value << 32),
         };
     }
 }
@@ -266,7 +266,7 @@ mod tests {
 
     fn registers() -> Registers {
         let fixed = Fixed {
-            features: 1 << 33 | 1 << 5,
+            features: (1 << 33) | (1 << 5),
             num_queues: 3,
             queue_size: 256,
             stray_doorbells: false,

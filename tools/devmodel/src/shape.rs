@@ -145,12 +145,12 @@ impl Shape {
         bits.extend(&self.offer);
         bits.iter()
             .filter(|bit| !self.withhold.contains(bit))
-            .fold(0, |all, bit| all | 1 << bit)
+            .fold(0, |all, bit| all | (1 << bit))
     }
 
     /// Whether it works with these features.
     pub fn accepts(&self, features: u64) -> bool {
-        let mut needed = 1 << feature::VERSION_1 | 1 << feature::ACCESS_PLATFORM;
+        let mut needed = (1 << feature::VERSION_1) | (1 << feature::ACCESS_PLATFORM);
         if self.packed_only {
             needed |= 1 << feature::RING_PACKED;
         }
@@ -176,25 +176,25 @@ pub mod tests {
 
     #[test]
     fn options_decide_what_is_offered() {
-        assert_eq!(shape("").features() >> feature::RING_RESET & 1, 1);
+        assert_eq!((shape("").features() >> feature::RING_RESET) & 1, 1);
         assert_eq!(
-            shape("--no-ring-reset").features() >> feature::RING_RESET & 1,
+            (shape("--no-ring-reset").features() >> feature::RING_RESET) & 1,
             0
         );
-        assert_eq!(shape("--suspend").features() >> feature::SUSPEND & 1, 1);
+        assert_eq!((shape("--suspend").features() >> feature::SUSPEND) & 1, 1);
         let other = shape("--offer 38 --withhold 5 16");
-        assert_eq!(other.features() >> 38 & 1, 1);
-        assert_eq!(other.features() & (1 << 5 | 1 << 16), 0);
+        assert_eq!((other.features() >> 38) & 1, 1);
+        assert_eq!(other.features() & ((1 << 5) | (1 << 16)), 0);
     }
 
     #[test]
     fn what_is_not_offered_is_not_accepted() {
-        let least = 1 << feature::VERSION_1 | 1 << feature::ACCESS_PLATFORM;
+        let least = (1 << feature::VERSION_1) | (1 << feature::ACCESS_PLATFORM);
         assert!(shape("").accepts(least));
         assert!(!shape("").accepts(1 << feature::VERSION_1));
-        assert!(!shape("").accepts(least | 1 << feature::SUSPEND));
+        assert!(!shape("").accepts(least | (1 << feature::SUSPEND)));
         assert!(!shape("--packed-only").accepts(least));
-        assert!(shape("--packed-only").accepts(least | 1 << feature::RING_PACKED));
+        assert!(shape("--packed-only").accepts(least | (1 << feature::RING_PACKED)));
     }
 
     #[test]

@@ -18,7 +18,7 @@ impl Device {
 
     /// The number of the control queue.
     fn control_queue(&self) -> u16 {
-        if self.registers.driver_features >> feature::MQ & 1 == 1 {
+        if (self.registers.driver_features >> feature::MQ) & 1 == 1 {
             2 * self.shape.queue_pairs
         } else {
             2
@@ -154,8 +154,8 @@ mod tests {
         let mut device = Device::new(shape(options));
         device.memory = memory(0, 0x4_0000);
         device.write_pci(4, &[6, 0]);
-        let features =
-            device.shape.features() & !(1 << feature::RING_EVENT_IDX | 1 << feature::RING_PACKED);
+        let features = device.shape.features()
+            & !((1 << feature::RING_EVENT_IDX) | (1 << feature::RING_PACKED));
         for (select, half) in [(0_u32, features as u32), (1, (features >> 32) as u32)] {
             device.write_registers(0x08, &select.to_le_bytes());
             device.write_registers(0x0c, &half.to_le_bytes());
