@@ -155,6 +155,19 @@ case_many_queues() {
 	it_works
 }
 
+# vhost_vdpa allocates all queues in one piece, each with many kilobytes.
+# drivers: vf_vdpa
+# limit: 120
+case_more_queues_than_vhost_can_have() {
+	modprobe vhost_vdpa
+	shape --queue-pairs 1024
+	run_ok bind_driver "$M"
+	run_ok vdpa_add "$M" m
+	run_ok bus vhost m
+	NODE=$(vhost_node m)
+	it_works
+}
+
 # drivers: vf_vdpa
 # limit: 120
 case_long_configuration() {
