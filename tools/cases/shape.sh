@@ -162,6 +162,7 @@ case_more_queues_than_vhost_can_have() {
 	modprobe vhost_vdpa
 	shape --queue-pairs 1024
 	run_ok bind_driver "$M"
+	eq "$(mgmtdev "$M" max_supported_vqs)" 129 "as many are offered as it can have"
 	run_ok vdpa_add "$M" m
 	run_ok bus vhost m
 	NODE=$(vhost_node m)

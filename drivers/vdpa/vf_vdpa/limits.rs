@@ -28,9 +28,10 @@ use virtio::{
     status::Status, //
 };
 
-/// The most virtqueues that a device gets: 512 pairs and the control queue. It bounds what a device
-/// can make the host allocate.
-const MAX_QUEUES: u16 = 1025;
+/// The most virtqueues that a device gets: 64 pairs and the control queue. It bounds what a device can
+/// make the host allocate. vhost-vdpa allocates all of a device's in one piece when it is bound, each
+/// with 19 KiB, and the page allocator warns when it is asked for more than 4 MiB.
+const MAX_QUEUES: u16 = 129;
 
 /// The most queue pairs, so that the control queue has room.
 const MAX_PAIRS: u16 = MAX_QUEUES / 2;
