@@ -13,12 +13,12 @@ use super::{
 };
 use core::fmt;
 use kernel::{
-    new_mutex,
     page::{
         PAGE_SHIFT,
         PAGE_SIZE, //
     },
     prelude::*,
+    static_lock_class,
     sync::{
         barrier::{
             smp_mb,
@@ -67,11 +67,15 @@ pub struct GuestMemory {
     mappings: Mappings,
 }
 
+/// The name of the lock. lockdep wants one address for all locks of a class, but each crate that
+/// makes an address space has a copy of a literal.
+static NAME: &CStr = c"vdpa::GuestMemory";
+
 impl GuestMemory {
     /// Returns an initializer for an address space without mappings.
     pub fn new() -> impl PinInit<Self> {
         pin_init!(Self {
-            meaning <- new_mutex!(Meaning::Mapped, "vdpa::GuestMemory"),
+            meaning <- Mutex::new(Meaning::Mapped, NAME, static_lock_class!()),
             mappings <- Mappings::new(),
         })
     }
