@@ -65,15 +65,16 @@ case_loopback() {
 	conforms l0
 }
 
-# vduse_disk NAME: a disk that is a program, QEMU's, on the kernel's driver for such. One that
-# has died is started again, which the log then shows: the device stays, and waits for it.
+# vduse_disk NAME: a disk that is a program, QEMU's, on the kernel's driver for such. It takes a
+# reset with requests under way for a mistake of its own, and aborts. The device stays and waits
+# for it: it is started again, which the log then shows, without its note of these requests.
 vduse_disk() {
 	load vduse || die "loading vduse" "$(dmesg | tail -n 5)"
 	truncate -s 16M "/tmp/$1.img"
 	until qemu-storage-daemon --blockdev driver=file,node-name=disk,filename="/tmp/$1.img" \
 		--export type=vduse-blk,id=export,node-name=disk,name="$1",writable=on; do
 		echo "# the program of $1 has died"
-		sleep 1
+		rm -f /tmp/vduse-blk-export
 	done >"/tmp/$1.out" 2>&1 &
 	wait_for "$SOON" test -e "/dev/vduse/$1" || die "the program of $1 starts" "$(cat "/tmp/$1.out")"
 	vdpa dev add name "$1" mgmtdev vduse || die "adding $1"
