@@ -12,7 +12,7 @@ export CASES DRIVER KEEP JSON
 # Whether KDIR can build Rust modules: the goals below then need no lab.
 HAVE_RUST := $(and $(wildcard $(KDIR)/rust/libkernel.rmeta),$(wildcard $(KDIR)/include/generated/rustc_cfg))
 
-.PHONY: all modules install clean fmt clippy doc rust-analyzer check check-long check-debug demo shell compare conformance selftest help
+.PHONY: all modules install clean fmt clippy doc rust-analyzer check check-long check-debug demo shell compare conformance coverage selftest help
 
 all: modules
 
@@ -60,7 +60,7 @@ fmt clippy doc rust-analyzer:
 	$(LAB) $@
 endif
 
-check demo shell compare conformance selftest:
+check demo shell compare conformance coverage selftest:
 	$(LAB) $@
 
 check-long:
@@ -86,6 +86,7 @@ help:
 	@echo '  make shell          a shell in the machine'
 	@echo '  make compare        write Documentation/comparison.md from a run of both drivers'
 	@echo '  make conformance    write Documentation/conformance.md: which parent driver keeps to what'
+	@echo '  make coverage       write Documentation/coverage.md: which lines the tests execute, and which not'
 	@echo '  make selftest       test the lab itself'
 	@echo 'Sources, with KDIR when it knows Rust, else in the lab:'
 	@echo '  make fmt clippy doc rust-analyzer'

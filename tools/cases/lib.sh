@@ -336,6 +336,8 @@ clean_up() {
 
 lab_run() { # lab_run GROUP CASE
 	echo "KTAP version 1"
+	# shellcheck source=tools/cases/coverage.sh
+	[ "${VF_VDPA_COVERAGE:-0}" = 0 ] || . "$LAB/cases/coverage.sh"
 	# shellcheck source=/dev/null
 	. "$LAB/cases/$1.sh"
 	trap clean_up EXIT

@@ -55,7 +55,8 @@ pub fn run(cx: &Context, selection: &Selection, report: &mut Report) {
     }
 }
 
-fn judge(result: Result<Vec<String>>) -> (Verdict, Option<PathBuf>) {
+/// What comes of a check that says what is wrong, and where its log is.
+pub fn judge(result: Result<Vec<String>>) -> (Verdict, Option<PathBuf>) {
     match result {
         Ok(wrong) if wrong.is_empty() => (Verdict::Passed, None),
         Ok(wrong) => (Verdict::Failed(wrong), None),

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! What a user can ask of the lab.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::{Args, Parser};
@@ -12,7 +12,7 @@ use crate::kernel::Kernel;
 use crate::machine::{Machine, Wanted};
 use crate::report::{Origin, Report};
 use crate::run::Runner;
-use crate::{check, compare, conformance, module, selftest, shell, step};
+use crate::{check, compare, conformance, coverage, module, selftest, shell, step};
 
 /// Builds vf_vdpa against the stock kernel and tests it in a virtual machine.
 #[derive(Parser)]
@@ -44,6 +44,8 @@ pub enum Command {
         #[arg(long, default_value = "Documentation/conformance.md")]
         out: PathBuf,
     },
+    /// Say which lines of the modules, and of the pure crate, the tests execute
+    Coverage(Coverage),
     /// Test the lab itself: cases that fail, hang and crash on purpose
     Selftest,
     /// Remove everything the lab has cached, except its sysroot
@@ -103,6 +105,23 @@ pub struct Compare {
     cases: Vec<String>,
 }
 
+/// Options of `coverage`.
+#[derive(Args)]
+pub struct Coverage {
+    /// Cases, as for `check`: those of the machine, and host/virtio
+    #[arg(value_name = "CASE")]
+    cases: Vec<String>,
+    /// The same, as one string
+    #[arg(long, env = "CASES", default_value = "", hide_env = true)]
+    select: String,
+    /// File for the table
+    #[arg(long, default_value = "Documentation/coverage.md")]
+    out: PathBuf,
+    /// Write everything to this file, too
+    #[arg(long, env = "JSON")]
+    json: Option<PathBuf>,
+}
+
 impl Command {
     /// Does what was asked; `false` means that it was done and something had failed.
     pub fn run(self) -> Result<bool> {
@@ -135,6 +154,7 @@ impl Command {
                 _ => compare::run(&cx, &options.out, &options.cases),
             },
             Self::Conformance { out } => conformance::run(&cx, &out),
+            Self::Coverage(options) => options.run(&cx),
             Self::Selftest => selftest::run(&cx),
             Self::CleanCache => cx.cache.clean().map(|()| true),
         }
@@ -150,14 +170,42 @@ pub fn machine_cases(cx: &Context) -> Result<Vec<Case>> {
         .collect())
 }
 
+/// All cases that were asked for, in both ways.
+fn words<'a>(cases: &'a [String], select: &'a str) -> Vec<&'a str> {
+    cases
+        .iter()
+        .map(String::as_str)
+        .chain(select.split_whitespace())
+        .collect()
+}
+
+/// A file of the checkout: nothing else of the host is visible from the sysroot.
+fn inside(cx: &Context, path: &Path) -> Result<PathBuf> {
+    let path = cx.top.join(path);
+    anyhow::ensure!(
+        path.starts_with(&cx.top),
+        "{} is outside the checkout: give a path inside it",
+        path.display()
+    );
+    Ok(path)
+}
+
+impl Coverage {
+    fn run(&self, cx: &Context) -> Result<bool> {
+        let words = words(&self.cases, &self.select);
+        let out = inside(cx, &self.out)?;
+        let json = self
+            .json
+            .as_ref()
+            .map(|path| inside(cx, path))
+            .transpose()?;
+        coverage::run(cx, &words, &out, json.as_deref())
+    }
+}
+
 impl Check {
     fn run(&self, cx: &Context) -> Result<bool> {
-        let words: Vec<&str> = self
-            .cases
-            .iter()
-            .map(String::as_str)
-            .chain(self.select.split_whitespace())
-            .collect();
+        let words = words(&self.cases, &self.select);
         let selection = Selection::new(words.iter().copied())?;
         let cases = machine_cases(cx)?;
         let mut ids = check::names();
@@ -178,15 +226,11 @@ impl Check {
             }
             return Ok(true);
         }
-        let json = self.json.as_ref().map(|path| cx.top.join(path));
-        if let Some(path) = &json {
-            // Nothing else of the host is visible from the sysroot.
-            anyhow::ensure!(
-                path.starts_with(&cx.top),
-                "{} is outside the checkout: give a path inside it",
-                path.display()
-            );
-        }
+        let json = self
+            .json
+            .as_ref()
+            .map(|path| inside(cx, path))
+            .transpose()?;
         let mut report = Report::new(Origin::new("check", &self.driver, &words));
         check::run(cx, &selection, &mut report);
         let selected: Vec<&Case> = cases
@@ -257,6 +301,7 @@ impl Shell {
                 guest: self.guest,
                 parents: self.driver != "vf_vdpa",
                 project: true,
+                counting: false,
             },
         )?;
         let mut runner = Runner::new(&machine, &self.driver);
@@ -275,6 +320,7 @@ fn demo(cx: &Context) -> Result<bool> {
             guest: true,
             parents: false,
             project: true,
+            counting: false,
         },
     )?;
     let mut runner = Runner::new(&machine, "vf_vdpa");

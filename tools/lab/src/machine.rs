@@ -27,6 +27,8 @@ pub struct Wanted {
     pub parents: bool,
     /// Whether the project's modules and programs are needed (the lab's own test does without).
     pub project: bool,
+    /// Whether the modules count what they execute.
+    pub counting: bool,
 }
 
 impl Wanted {
@@ -36,6 +38,7 @@ impl Wanted {
             guest: false,
             parents: driver != "vf_vdpa",
             project: true,
+            counting: false,
         };
         for case in cases {
             wanted.guest |= case.needs("guest");
@@ -123,7 +126,11 @@ fn turn(cx: &Context) -> Result<Lock> {
 
 /// Builds what comes from this checkout: pairs of a file and its place in the share.
 fn make(cx: &Context, kernel: &Kernel, wanted: &Wanted) -> Result<Vec<(PathBuf, String)>> {
-    let mut modules = module::build(cx, &kernel.tree)?;
+    let mut modules = if wanted.counting {
+        module::build_counting(cx, &kernel.tree)?
+    } else {
+        module::build(cx, &kernel.tree)?
+    };
     if wanted.parents {
         modules.extend(parents::build(cx, kernel)?);
     }

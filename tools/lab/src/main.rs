@@ -14,6 +14,7 @@ mod compare;
 mod conformance;
 mod console;
 mod context;
+mod coverage;
 mod debug;
 mod emulator;
 mod guest;

@@ -14,6 +14,13 @@ use crate::step;
 /// Parts of the checkout that Kbuild needs.
 const SOURCES: [&str; 4] = ["Kbuild", "rust", "drivers", "samples"];
 
+/// Has the compiler count what is executed. The kernel has no runtime for profiles and needs none: nothing
+/// but the counters is of interest. Interrupts and other processors count, too.
+const COUNTING: &str = "KRUSTFLAGS=-Cinstrument-coverage -Zno-profiler-runtime -Cllvm-args=-instrprof-atomic-counter-update-all";
+
+/// Where modules that count are built.
+const COUNTING_KIND: &str = "coverage-modules";
+
 /// File that is in a folder while no warning is known of what was compiled there.
 const QUIET: &str = ".quiet";
 
@@ -111,7 +118,28 @@ fn first_warning(output: &str) -> Option<&str> {
 
 /// Builds the modules and returns their files. Any warning is an error.
 pub fn build(cx: &Context, tree: &Path) -> Result<Vec<PathBuf>> {
-    let dir = kbuild(cx, tree, "modules", "building the modules", &[])?;
+    made(&kbuild(cx, tree, "modules", "building the modules", &[])?)
+}
+
+/// The same, of modules that count what they execute.
+pub fn build_counting(cx: &Context, tree: &Path) -> Result<Vec<PathBuf>> {
+    made(&kbuild(
+        cx,
+        tree,
+        COUNTING_KIND,
+        "building the modules that count",
+        &[COUNTING],
+    )?)
+}
+
+/// Where the sources are that [`build_counting`] compiles: the files know themselves by these names.
+pub fn counting_sources(cx: &Context) -> PathBuf {
+    cx.cache
+        .path(&format!("{COUNTING_KIND}-{}", cx.checkout_key()))
+}
+
+/// The modules that a build has left in `dir`.
+fn made(dir: &Path) -> Result<Vec<PathBuf>> {
     let list =
         fs::read_to_string(dir.join("modules.order")).context("the build left no modules.order")?;
     let files: Vec<PathBuf> = list

@@ -13,6 +13,7 @@ use crate::agent::{Ended, Request};
 use crate::case::Case;
 use crate::console::bad;
 use crate::context::Context;
+use crate::coverage::Counters;
 use crate::ktap::{Verdict, verdict};
 use crate::machine::Machine;
 use crate::report::Report;
@@ -27,6 +28,8 @@ const COMMAND: Duration = Duration::from_secs(1800);
 const ANSWER: Duration = Duration::from_secs(60);
 /// Bad kernel lines that a report repeats; the log has them all.
 const SHOWN: usize = 6;
+/// Characters of a request that a report repeats.
+const SHORT: usize = 60;
 
 /// Runs cases on one machine.
 pub struct Runner<'a> {
@@ -41,6 +44,8 @@ pub struct Runner<'a> {
     boots: u32,
     /// Whether output is shown while it comes.
     pub live: bool,
+    /// What modules have counted, in a run that is about coverage.
+    pub counters: Option<Counters>,
 }
 
 /// What came of a command in the machine.
@@ -63,6 +68,7 @@ impl<'a> Runner<'a> {
             last: None,
             boots: 0,
             live: false,
+            counters: None,
         }
     }
 
@@ -94,10 +100,11 @@ impl<'a> Runner<'a> {
     /// Variables that everything in the machine sees.
     fn environment(&self) -> String {
         format!(
-            "DRIVER={} VF_VDPA_SLOW={} VF_VDPA_LONG={}",
+            "DRIVER={} VF_VDPA_SLOW={} VF_VDPA_LONG={} VF_VDPA_COVERAGE={}",
             self.driver,
             Context::slowness(),
-            u8::from(Context::is_long())
+            u8::from(Context::is_long()),
+            u8::from(self.counters.is_some())
         )
     }
 
@@ -129,6 +136,7 @@ impl<'a> Runner<'a> {
             "{environment} bash /lab/cases/lib.sh {} {}",
             case.group, case.name
         );
+        let mut counters = self.counters.take();
         let vm = self.vm(&case.boot)?;
         let (mut output, mut why) = (Vec::new(), Vec::new());
         let seen = observe(
@@ -141,6 +149,10 @@ impl<'a> Runner<'a> {
                     println!("{line}");
                 }
                 output.push(line.to_owned());
+            },
+            |request| match (&mut counters, request.strip_prefix("coverage ")) {
+                (Some(counters), Some(line)) => Some(counters.add(&case.id(), line)),
+                _ => None,
             },
             |refusal| why.push(refusal),
         );
@@ -196,6 +208,7 @@ impl<'a> Runner<'a> {
             self.vm = None;
         }
         self.spent |= incomplete;
+        self.counters = counters;
         if !why.is_empty() {
             result = Verdict::Failed(why);
         }
@@ -208,7 +221,7 @@ impl<'a> Runner<'a> {
             return;
         };
         let limit = ANSWER * Context::slowness();
-        let seen = observe(vm, "lab/end", "sleep 1", limit, |_| {}, |_| {});
+        let seen = observe(vm, "lab/end", "sleep 1", limit, |_| {}, |_| None, |_| {});
         let mut why = complaints(&[
             ("kernel, after it ended", &seen.before, &[]),
             ("kernel, after it ended", &seen.during, &[]),
@@ -253,6 +266,7 @@ impl<'a> Runner<'a> {
             &command,
             limit,
             |line| println!("{line}"),
+            |_| None,
             |refusal| eprintln!("{refusal}"),
         );
         let complaints = complaints(&[("kernel", &seen.during, &[])]);
@@ -277,22 +291,31 @@ impl<'a> Runner<'a> {
     }
 }
 
-/// Runs a command; `on_line` sees its output, and `on_refusal` what the host could not do for it.
+/// Runs a command; `on_line` sees its output, `on_request` what it asks of the host, which the machine does
+/// unless that has an answer, and `on_refusal` what the host could not do for it.
 fn observe(
     vm: &mut Vm,
     name: &str,
     command: &str,
     limit: Duration,
     on_line: impl FnMut(&str),
+    mut on_request: impl FnMut(&str) -> Option<Result<()>>,
     mut on_refusal: impl FnMut(String),
 ) -> Seen {
     let nonce = vm.agent.nonce();
     let (agent, mut host) = vm.split();
     let ended = agent.run(&nonce, name, command, limit, on_line, |request| {
         let (Request::Do(text) | Request::Answer(text)) = request;
-        let error = match host.request(text) {
+        let done = match on_request(text) {
+            Some(done) => done.map(|()| "ok".to_owned()),
+            None => host.request(text),
+        };
+        let error = match done {
             Ok(answer) => return answer,
-            Err(error) => format!("the host could not `{text}`: {error:#}"),
+            Err(error) => {
+                let short: String = text.chars().take(SHORT).collect();
+                format!("the host could not `{short}`: {error:#}")
+            }
         };
         // Who waits for the answer judges it.
         if matches!(request, Request::Do(_)) {

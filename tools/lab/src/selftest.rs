@@ -40,6 +40,7 @@ pub fn run(cx: &Context) -> Result<bool> {
             guest: false,
             parents: false,
             project: false,
+            counting: false,
         },
     )?;
     let mut runner = Runner::new(&machine, "vf_vdpa");
