@@ -61,6 +61,9 @@ case_asks_the_host() {
 	bdf=$(hot_function)
 	host unplug hot
 	run_ok wait_for 30 test ! -e "$PCI/$bdf"
+	# The slot takes no notice of what happens within a second of its power-off.
+	run_ok wait_for 30 grep -qx 0 /sys/bus/pci/slots/2/power
+	sleep 3
 	host plug hot
 	run_ok wait_for 30 test -e "$PCI/$bdf"
 }
