@@ -125,11 +125,8 @@ impl PciConfig {
         let mut at = VIRTIO;
         let count = capabilities.len();
         for (index, capability) in capabilities.into_iter().enumerate() {
-            let room = if capability.kind == kind::NOTIFY {
-                20
-            } else {
-                16
-            };
+            // Whatever it is: it has its place.
+            let room = if index == NOTIFY_INDEX { 20 } else { 16 };
             let next = if index + 1 < count { at + room } else { 0 };
             self.put(at, &[9, next as u8, capability.len, capability.kind]);
             self.put(at + 4, &[capability.bar]);
@@ -312,6 +309,24 @@ mod tests {
                 CapabilityFault::Doorbells => found.is_ok(),
             };
             assert!(right, "{fault:?}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn each_capability_has_its_place() {
+        let faults = CapabilityFault::value_variants().iter().map(|fault| {
+            let name = fault.to_possible_value().unwrap();
+            format!("--capabilities {}", name.get_name())
+        });
+        for options in faults.chain([String::new()]) {
+            let config = PciConfig::new(&shape(&options));
+            let mut places = Vec::new();
+            let mut at = usize::from(config.bytes[0x34]);
+            while at != 0 {
+                places.push(at);
+                at = usize::from(config.bytes[at + 1]);
+            }
+            assert_eq!(places, [0x40, 0x7c, 0x88, 0x98, 0xac, 0xbc], "{options}");
         }
     }
 
