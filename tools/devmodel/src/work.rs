@@ -117,7 +117,10 @@ impl Device {
         let reach = self.memory.reach();
         let mut done = 0;
         loop {
-            while let (Some(chain), 0..TURN) = (ring.next(reach), done) {
+            while done < TURN {
+                let Some(chain) = ring.next(reach) else {
+                    break;
+                };
                 let head = chain.head_index();
                 let command = gather(reach, chain.clone());
                 let answer = if self.behaviour.does(Misbehaviour::RefuseCommands) {
@@ -133,6 +136,7 @@ impl Device {
                 break;
             }
         }
+        self.unfinished |= done >= TURN;
         self.counts.commands += done as u64;
         self.put(queue, ring, done > 0);
     }
