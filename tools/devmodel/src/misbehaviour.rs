@@ -44,8 +44,6 @@ pub enum Misbehaviour {
     UsedIndexJump,
     /// Used entries have an id that no ring has
     UsedBadId,
-    /// Used entries have the id of another chain, or of none
-    UsedWrongId,
     /// At once: writes where nothing is mapped, and to the rings that it was given last
     DmaOutside,
     /// All reads give ones, as of a function that was pulled out
@@ -62,8 +60,6 @@ pub enum Misbehaviour {
     NeverResume,
     /// Commands of the control queue are not answered
     IgnoreCommands,
-    /// Commands of the control queue are refused
-    RefuseCommands,
 }
 
 impl Misbehaviour {

@@ -123,11 +123,7 @@ impl Device {
                 };
                 let head = chain.head_index();
                 let command = gather(reach, chain.clone());
-                let answer = if self.behaviour.does(Misbehaviour::RefuseCommands) {
-                    net::ERR
-                } else {
-                    self.net.command(&command)
-                };
+                let answer = self.net.command(&command);
                 let len = scatter(reach, chain, &[answer]);
                 ring.complete(reach, head, len, &self.behaviour);
                 done += 1;
