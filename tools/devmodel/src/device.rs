@@ -25,12 +25,8 @@ const NOWHERE: GuestAddress = GuestAddress(0xdead_0000_0000);
 /// What has happened.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Counts {
-    /// Resets through the status that came to an end.
-    pub resets: u64,
     /// Resets of the function.
     pub flrs: u64,
-    /// Writes to doorbells.
-    pub kicks: u64,
     /// Frames that were returned.
     pub frames: u64,
     /// Frames that found no buffer.
@@ -163,7 +159,6 @@ impl Device {
             }
             Some((layout::NOTIFY, offset)) => {
                 let stride = u64::from(layout::doorbell_stride(&self.shape));
-                self.counts.kicks += 1;
                 self.kick(u16::try_from(offset / stride).unwrap_or(u16::MAX));
             }
             _ => {}
@@ -263,7 +258,6 @@ impl Device {
         if let (Some(delay), 1..) = (self.behaviour.argument(Misbehaviour::LateReset), old) {
             self.late = Some((Instant::now() + Duration::from_millis(delay), old));
         }
-        self.counts.resets += 1;
         self.reset_device();
     }
 
@@ -377,25 +371,16 @@ impl Device {
         #[derive(Serialize)]
         struct State<'a> {
             status: u8,
-            features: String,
-            enabled: usize,
             master: bool,
-            mapped: u64,
             refused: u64,
-            interrupts: u64,
             #[serde(flatten)]
             counts: &'a Counts,
             misbehaves: Vec<String>,
         }
-        let queues = &self.registers.queues;
         Ok(serde_json::to_string(&State {
             status: self.registers.status,
-            features: format!("{:#x}", self.registers.driver_features),
-            enabled: queues.iter().filter(|queue| queue.enabled).count(),
             master: self.pci.is_master(),
-            mapped: self.memory.mapped(),
             refused: self.memory.refused(),
-            interrupts: self.interrupts.sent,
             counts: &self.counts,
             misbehaves: self.behaviour.names(),
         })?)

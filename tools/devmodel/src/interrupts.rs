@@ -10,8 +10,6 @@ use crate::shape::MOST_VECTORS;
 /// The vectors.
 pub struct Interrupts {
     triggers: Vec<Option<File>>,
-    /// How many were sent.
-    pub sent: u64,
 }
 
 impl Interrupts {
@@ -19,7 +17,6 @@ impl Interrupts {
     pub fn new() -> Self {
         Self {
             triggers: (0..MOST_VECTORS).map(|_| None).collect(),
-            sent: 0,
         }
     }
 
@@ -44,7 +41,6 @@ impl Interrupts {
         if let Some(Some(trigger)) = self.triggers.get_mut(usize::from(vector)) {
             // An event that has been counted up to its end still wakes.
             let _ = trigger.write_all(&1_u64.to_ne_bytes());
-            self.sent += 1;
         }
     }
 

@@ -2,11 +2,11 @@
 
 //! The memory that the function reaches: what the emulator has mapped for it, and nothing else.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use anyhow::{Context as _, Result, ensure};
 use vm_memory::iommu::{Error, IotlbIterator, IovaRange};
@@ -27,6 +27,10 @@ pub struct Mappings {
 }
 
 impl Mappings {
+    fn change(&self) -> RwLockWriteGuard<'_, Iotlb> {
+        self.table.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn refuse(&self, iova: GuestAddress, length: usize) -> Error {
         self.refused.fetch_add(1, Ordering::Relaxed);
         Error::CannotResolve {
@@ -64,8 +68,6 @@ pub struct Memory {
     reach: Reach,
     /// Where each file begins, by device and inode: the emulator hands the same file over and over.
     files: HashMap<(u64, u64), u64>,
-    /// The lengths of the mapped ranges, by their starts.
-    ranges: BTreeMap<u64, u64>,
 }
 
 impl Memory {
@@ -74,7 +76,6 @@ impl Memory {
         Self {
             reach: IommuMemory::new(GuestMemoryMmap::new(), Mappings::default(), true, ()),
             files: HashMap::new(),
-            ranges: BTreeMap::new(),
         }
     }
 
@@ -97,15 +98,13 @@ impl Memory {
             "a mapping at {address:#x} of {length:#x} bytes"
         );
         let place = self.file(file)? + offset;
-        let mut table = self
-            .reach
-            .iommu()
-            .table
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
         let size = usize::try_from(length)?;
-        table.set_mapping(GuestAddress(address), GuestAddress(place), size, access)?;
-        self.ranges.insert(address, length);
+        self.reach.iommu().change().set_mapping(
+            GuestAddress(address),
+            GuestAddress(place),
+            size,
+            access,
+        )?;
         Ok(())
     }
 
@@ -128,34 +127,14 @@ impl Memory {
 
     /// Unmaps what lies in a range; without one, all.
     pub fn unmap(&mut self, range: Option<(u64, u64)>) {
-        let mut table = self
-            .reach
-            .iommu()
-            .table
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut table = self.reach.iommu().change();
         let Some((address, length)) = range else {
-            table.invalidate_all();
-            self.ranges.clear();
-            return;
+            return table.invalidate_all();
         };
         let length = length.min(u64::MAX - address);
         if let Ok(size @ 1..) = usize::try_from(length) {
             table.invalidate_mapping(GuestAddress(address), size);
         }
-        let gone: Vec<u64> = self
-            .ranges
-            .range(address..address.saturating_add(length))
-            .map(|(start, _)| *start)
-            .collect();
-        for start in gone {
-            self.ranges.remove(&start);
-        }
-    }
-
-    /// The number of bytes that are mapped.
-    pub fn mapped(&self) -> u64 {
-        self.ranges.values().sum()
     }
 
     /// The number of accesses to what was not mapped.
@@ -191,9 +170,7 @@ pub mod tests {
         assert!(reach.write_obj(7_u32, GuestAddress(0x10_1ffe)).is_err());
         assert!(reach.read_obj::<u32>(GuestAddress(u64::MAX)).is_err());
         assert_eq!(memory.refused(), 2);
-        assert_eq!(memory.mapped(), 0x2000);
         memory.unmap(Some((0, 1 << 47)));
-        assert_eq!(memory.mapped(), 0);
         assert!(
             memory
                 .reach()
