@@ -60,10 +60,11 @@ pub struct Device {
 }
 
 impl Device {
-    /// Becomes another function: what the emulator has set up stays.
+    /// Becomes another function, to which nothing has happened: what the emulator has set up stays.
     pub fn take_shape(&mut self, shape: Shape) {
         let mut other = Self::new(shape);
         std::mem::swap(&mut self.memory, &mut other.memory);
+        other.memory.forget_refused();
         std::mem::swap(&mut self.interrupts, &mut other.interrupts);
         *self = other;
     }

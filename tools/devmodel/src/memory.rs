@@ -137,6 +137,11 @@ impl Memory {
         }
     }
 
+    /// Counts anew.
+    pub fn forget_refused(&self) {
+        self.reach.iommu().refused.store(0, Ordering::Relaxed);
+    }
+
     /// The number of accesses to what was not mapped.
     pub fn refused(&self) -> u64 {
         self.reach.iommu().refused.load(Ordering::Relaxed)

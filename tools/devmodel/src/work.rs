@@ -284,6 +284,16 @@ mod tests {
             (device.counts.outside_reached, device.counts.outside_refused),
             (3, 5)
         );
+        assert_eq!(device.memory.refused(), 1);
+        device.take_shape(shape(""));
+        assert_eq!(device.memory.refused(), 0);
+        assert!(
+            device
+                .memory
+                .reach()
+                .read_obj::<u8>(GuestAddress(0))
+                .is_ok()
+        );
     }
 
     #[test]
