@@ -13,7 +13,7 @@ use crate::memory::Memory;
 use crate::misbehaviour::{Behaviour, Misbehaviour};
 use crate::net::Net;
 use crate::pci_config::PciConfig;
-use crate::registers::{Event, Fixed, NO_VECTOR, Registers};
+use crate::registers::{Event, Fixed, NO_VECTOR, Registers, at};
 use crate::ring::Ring;
 use crate::shape::{CapabilityFault, Shape};
 use crate::status::{self, NEEDS_RESET, Terms};
@@ -131,16 +131,16 @@ impl Device {
         match window {
             layout::COMMON => {
                 let covers = |at: u64| (offset..offset + data.len() as u64).contains(&at);
-                if covers(0x15) && self.behaviour.does(Misbehaviour::UnsettledGeneration) {
+                if covers(at::GENERATION) && self.behaviour.does(Misbehaviour::UnsettledGeneration)
+                {
                     self.registers.generation = self.registers.generation.wrapping_add(1);
                 }
-                let shows = covers(0x14).then(|| self.shown_status());
-                self.registers.read(offset, data);
-                if let (Some(status), Some(byte)) =
-                    (shows, data.get_mut((0x14 - offset.min(0x14)) as usize))
-                {
-                    *byte = status;
-                }
+                let status = if covers(at::STATUS) {
+                    self.shown_status()
+                } else {
+                    0
+                };
+                self.registers.read(offset, data, status);
             }
             layout::DEVICE => self.net.read(offset, data),
             _ => {}

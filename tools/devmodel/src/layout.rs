@@ -46,3 +46,15 @@ pub fn doorbells_len(shape: &Shape) -> u32 {
 
 /// Length of the BAR of the registers, whatever the shape.
 pub const REGISTERS_LEN: u32 = (NOTIFY + MOST_DOORBELLS).next_power_of_two();
+
+/// Copies from `bytes`; what lies behind their end is 0.
+pub fn read(bytes: &[u8], offset: u64, data: &mut [u8]) {
+    let start = usize::try_from(offset).unwrap_or(usize::MAX);
+    let from = bytes.get(start..).unwrap_or_default();
+    for (byte, value) in data
+        .iter_mut()
+        .zip(from.iter().chain(std::iter::repeat(&0)))
+    {
+        *byte = *value;
+    }
+}

@@ -2,6 +2,7 @@
 
 //! What makes it a network device: its configuration, its commands, its frames.
 
+use crate::layout;
 use crate::shape::Shape;
 
 /// Its address at first.
@@ -43,11 +44,7 @@ impl Net {
 
     /// Copies from the configuration; what lies behind its end is 0.
     pub fn read(&self, offset: u64, data: &mut [u8]) {
-        let start = usize::try_from(offset).unwrap_or(usize::MAX);
-        for (index, byte) in data.iter_mut().enumerate() {
-            let at = start.saturating_add(index);
-            *byte = self.config.get(at).copied().unwrap_or(0);
-        }
+        layout::read(&self.config, offset, data);
     }
 
     /// Carries out a command of the control queue, and returns the answer.

@@ -153,10 +153,7 @@ impl PciConfig {
 
     /// Copies from it; what lies behind its end is 0.
     pub fn read(&self, offset: u64, data: &mut [u8]) {
-        let start = usize::try_from(offset).unwrap_or(LEN);
-        for (index, byte) in data.iter_mut().enumerate() {
-            *byte = self.bytes.get(start + index).copied().unwrap_or(0);
-        }
+        layout::read(&self.bytes, offset, data);
     }
 
     /// Writes to it. Returns whether the function is to be reset.

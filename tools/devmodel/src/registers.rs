@@ -2,10 +2,10 @@
 
 //! The common configuration: what is written is kept, and what follows from it is for the device.
 
-use crate::layout::COMMON_LEN;
+use crate::layout::{self, COMMON_LEN};
 
 /// Offsets (virtio 1.3, 4.1.4.3).
-mod at {
+pub mod at {
     pub const DEVICE_FEATURE_SELECT: u64 = 0x00;
     pub const DEVICE_FEATURE: u64 = 0x04;
     pub const DRIVER_FEATURE_SELECT: u64 = 0x08;
@@ -143,16 +143,12 @@ impl Registers {
         self.queues.get(usize::from(self.selected))
     }
 
-    /// Copies from them; what lies behind their end is 0.
-    pub fn read(&self, offset: u64, data: &mut [u8]) {
-        let image = self.image();
-        let start = usize::try_from(offset).unwrap_or(image.len());
-        for (index, byte) in data.iter_mut().enumerate() {
-            *byte = image.get(start + index).copied().unwrap_or(0);
-        }
+    /// Copies from them, with the status that is shown.
+    pub fn read(&self, offset: u64, data: &mut [u8], status: u8) {
+        layout::read(&self.image(status), offset, data);
     }
 
-    fn image(&self) -> Vec<u8> {
+    fn image(&self, status: u8) -> Vec<u8> {
         let mut image = vec![0; COMMON_LEN as usize];
         let mut put = |at: u64, bytes: &[u8]| {
             for (byte, value) in image.iter_mut().skip(at as usize).zip(bytes) {
@@ -177,7 +173,7 @@ impl Registers {
         );
         put(at::CONFIG_VECTOR, &self.config_vector.to_le_bytes());
         put(at::NUM_QUEUES, &self.fixed.num_queues.to_le_bytes());
-        put(at::STATUS, &[self.status]);
+        put(at::STATUS, &[status]);
         put(at::GENERATION, &[self.generation]);
         put(at::QUEUE_SELECT, &self.selected.to_le_bytes());
         if let Some(queue) = self.queue() {
@@ -276,7 +272,7 @@ mod tests {
 
     fn read(registers: &Registers, offset: u64, len: usize) -> u64 {
         let mut data = [0; 8];
-        registers.read(offset, &mut data[..len]);
+        registers.read(offset, &mut data[..len], registers.status);
         u64::from_le_bytes(data)
     }
 
