@@ -118,7 +118,7 @@ host() {
 }
 
 # ask REQUEST...: the same, but waits until it is done, and prints the answer.
-# For the model, see hostile.sh.
+# For the model, see model.sh.
 ask() {
 	printf '\n\001ask %s\n' "$*" >/dev/ttyS1
 	# In a process that leads no session: a leader would get the port as its
