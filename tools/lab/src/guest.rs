@@ -5,13 +5,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 use crate::archive::Archive;
 use crate::cache::Key;
 use crate::context::{Context, Flavour};
 use crate::packages::{self, Packages};
-use crate::step;
+use crate::{kconfig, step};
 
 /// Options of the guest's kernel, over `tinyconfig`.
 const CONFIG: &str = include_str!("../guest.config");
@@ -42,25 +42,12 @@ fn build(cx: &Context, packages: &Packages, dir: &Path) -> Result<()> {
         &cx.cache.log("guest-unpack"),
         &source,
     )?;
-    let fragment = dir.join("config");
-    fs::write(&fragment, CONFIG)?;
-    let log = cx.cache.log("guest-config");
-    step::run(
-        "configuring the guest's kernel",
-        &log,
-        cx.kernel_make(Flavour::Stock, &source)?.arg("tinyconfig"),
-    )?;
-    let mut merge = Command::new("scripts/kconfig/merge_config.sh");
-    merge
-        .args(["-m", ".config"])
-        .arg(&fragment)
-        .current_dir(&source);
-    step::run("configuring the guest's kernel", &log, &mut merge)?;
-    step::run(
-        "configuring the guest's kernel",
-        &log,
-        cx.kernel_make(Flavour::Stock, &source)?.arg("olddefconfig"),
-    )?;
+    let refused = kconfig::tiny(cx, Flavour::Stock, &source, &source, CONFIG)?;
+    ensure!(
+        refused.is_empty(),
+        "the guest's kernel does not take {}",
+        refused.join(", ")
+    );
     let log = cx.cache.log("guest");
     step::run(
         "building the guest's kernel (once, several minutes)",

@@ -19,6 +19,7 @@ mod debug;
 mod emulator;
 mod guest;
 mod initramfs;
+mod kconfig;
 mod kernel;
 mod ktap;
 mod machine;

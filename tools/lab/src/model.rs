@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The function of our own, `tools/devmodel`: a process beside the emulator, plugged when a case wants
-//! it first. It stays then: an emulator that unplugs such a function crashes
-//! (`vfio_user_msix_teardown()` of QEMU 11.1).
+//! it first. It stays then: the emulator (QEMU 11.1) did not survive unplugging it.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};

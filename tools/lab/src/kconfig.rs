@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Kernels of our own: the smallest configuration that there is, and what is asked for besides.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::Result;
+
+use crate::context::{Context, Flavour};
+use crate::step;
+
+/// Configures `source` with `tinyconfig` and `options`, and returns those of them that the kernel does
+/// not take as they are asked for.
+///
+/// The configuration is put into `dir`: `source` stays as it is, if it is another directory.
+pub fn tiny(
+    cx: &Context,
+    flavour: Flavour,
+    source: &Path,
+    dir: &Path,
+    options: &str,
+) -> Result<Vec<String>> {
+    let config = dir.join(".config");
+    let make = |goal: &str| -> Result<()> {
+        let mut make = cx.kernel_make(flavour, source)?;
+        // Not what the tree's own tools were built with would have them built again.
+        make.arg(format!("HOSTCC={}", cx.versions.get("HOSTCC")?))
+            .arg(format!("KCONFIG_CONFIG={}", config.display()))
+            .arg(goal);
+        let log = cx.cache.log(&format!("kconfig-{}", cx.checkout_key()));
+        step::run("configuring a kernel", &log, &mut make).map(drop)
+    };
+
+    make("tinyconfig")?;
+    let mut text = fs::read_to_string(&config)?;
+    // Of two lines for one option the last one counts.
+    text.push_str(options);
+    fs::write(&config, text)?;
+    make("olddefconfig")?;
+    Ok(refused(options, &fs::read_to_string(&config)?))
+}
+
+/// The options that are not in a configuration as they were asked for.
+fn refused(options: &str, config: &str) -> Vec<String> {
+    options
+        .lines()
+        .filter(|line| match line.strip_prefix("# ") {
+            Some(rest) => rest.ends_with(" is not set"),
+            None => line.starts_with("CONFIG_"),
+        })
+        // What depends on something that is not there is not mentioned.
+        .filter(|line| match line.strip_suffix(" is not set") {
+            Some(name) => {
+                let set = format!("{}=", name.trim_start_matches("# "));
+                config.lines().any(|line| line.starts_with(&set))
+            }
+            None => !config.lines().any(|had| had == *line),
+        })
+        .map(str::to_owned)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_not_taken_is_named() {
+        let options =
+            "# A comment.\nCONFIG_A=y\nCONFIG_B=m\n# CONFIG_C is not set\n# CONFIG_D is not set\n";
+        let config = "CONFIG_A=y\nCONFIG_B=y\nCONFIG_C=m\n";
+        assert_eq!(
+            refused(options, config),
+            ["CONFIG_B=m", "# CONFIG_C is not set"]
+        );
+        assert!(refused(options, "CONFIG_A=y\nCONFIG_B=m\n# CONFIG_C is not set\n").is_empty());
+    }
+}
