@@ -7,7 +7,10 @@
 //! a driver needs no `unsafe` for it.
 
 use super::bindings;
-use crate::mgmt;
+use crate::{
+    mgmt,
+    virtio_bus, //
+};
 use core::{
     marker::PhantomData,
     ops::Deref, //
@@ -245,12 +248,19 @@ unsafe impl<D: Driver> driver::RegistrationOps for Adapter<D> {
             (*pdrv.get()).shutdown = Some(Self::shutdown_callback);
             (*pdrv.get()).err_handler = &Self::ERROR_HANDLERS;
         }
+        // SAFETY: The module is being loaded, and has one driver. What was registered goes below, or in
+        // `unregister()`.
+        unsafe { virtio_bus::register(name, module) }?;
         // SAFETY: By the safety requirements of this function.
         unsafe { <pci::Adapter<Glue<D>> as driver::RegistrationOps>::register(pdrv, name, module) }
+            // SAFETY: It was registered, and there is no function whose driver could call it.
+            .inspect_err(|_| unsafe { virtio_bus::unregister() })
     }
 
     unsafe fn unregister(pdrv: &Opaque<Self::DriverType>) {
         // SAFETY: By the safety requirements of this function.
-        unsafe { <pci::Adapter<Glue<D>> as driver::RegistrationOps>::unregister(pdrv) }
+        unsafe { <pci::Adapter<Glue<D>> as driver::RegistrationOps>::unregister(pdrv) };
+        // SAFETY: It was registered, and no function is bound any more.
+        unsafe { virtio_bus::unregister() };
     }
 }
