@@ -21,8 +21,12 @@ const PLENTY: u16 = 64;
 /// Milliseconds without progress after which the boundary is passed, with fewer than [`PLENTY`] left.
 const PATIENCE: u64 = 100;
 
-/// The same with [`PLENTY`] left, when the device is more likely to be idle than to wait for more.
+/// The same with [`PLENTY`] left, when the device is more likely to be idle than to wait for more, and if
+/// it never waits for more: then it is slow with one, and may be done with others meanwhile.
 const LONG_PATIENCE: u64 = 2000;
+
+/// The same when only a lock is in the way. Whoever has it may be waiting for what is held back.
+const LOCK_PATIENCE: u64 = 50;
 
 /// What a device may need several chains for.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -61,6 +65,8 @@ pub struct Sight {
     pub in_flight: u16,
     /// Something was passed on, in either direction, since the last look.
     pub progress: bool,
+    /// The device has returned everything, but the queue cannot be handed back at the moment.
+    pub blocked: bool,
 }
 
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -116,14 +122,11 @@ impl Boundary {
     /// Notes what the relay sees at `now`, in milliseconds. Returns true if more may be passed on than
     /// before.
     pub fn look(&mut self, sight: Sight, now: u64) -> bool {
-        let doubtful = sight.there
-            && sight.more
-            && sight.in_flight != 0
-            && matches!(self.needs, Needs::Several);
-        let patience = if sight.in_flight < PLENTY {
-            PATIENCE
-        } else {
-            LONG_PATIENCE
+        let doubtful = sight.there && sight.more && (sight.in_flight != 0 || sight.blocked);
+        let patience = match (sight.blocked, self.needs) {
+            (true, _) => LOCK_PATIENCE,
+            (false, Needs::Several) if sight.in_flight < PLENTY => PATIENCE,
+            (false, _) => LONG_PATIENCE,
         };
         self.state = match self.state {
             State::Never => State::Never,

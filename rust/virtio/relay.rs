@@ -47,7 +47,14 @@ pub struct Moved {
     /// Whether the other side wants to be told: the device to be notified, or the guest to be
     /// interrupted.
     pub tell: bool,
-    /// Whether chains were held back at the boundary.
+}
+
+/// What there is when a relay is about to sleep.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Left {
+    /// Something to pass on: the relay must not sleep.
+    pub more: bool,
+    /// Chains that are held back at the boundary. Nobody tells of them again.
     pub held: bool,
 }
 
@@ -237,12 +244,8 @@ impl<B: DerefMut<Target = [u64]>> Relay<B> {
             self.next_avail = self.next_avail.wrapping_add(count);
         }
         let chains = self.next_avail.wrapping_sub(old);
-        let held = self.next_avail != index;
         if chains == 0 {
-            return Ok(Moved {
-                held,
-                ..Moved::default()
-            });
+            return Ok(Moved::default());
         }
         let new = self.shadow_index(self.next_avail);
         shadow
@@ -261,7 +264,7 @@ impl<B: DerefMut<Target = [u64]>> Relay<B> {
                 .map_err(RelayError::Shadow)?;
             flags & USED_NO_NOTIFY == 0
         };
-        Ok(Moved { chains, tell, held })
+        Ok(Moved { chains, tell })
     }
 
     /// Returns to the guest what the device has used.
@@ -327,19 +330,17 @@ impl<B: DerefMut<Target = [u64]>> Relay<B> {
         Ok(Moved {
             chains: count,
             tell,
-            held: false,
         })
     }
 
-    /// Asks both sides to tell of what comes next, before the relay goes to sleep. Returns true if
-    /// something has come already: then it must not sleep. What is held back at the boundary does not
-    /// count if `hold`.
+    /// Asks both sides to tell of what comes next, before the relay goes to sleep, and returns what has
+    /// come already. What lies behind the boundary is held back if `hold`.
     pub fn listen<G: Memory, S: Memory>(
         &mut self,
         guest: &G,
         shadow: &S,
         hold: bool,
-    ) -> Result<bool, RelayError<G::Error, S::Error>> {
+    ) -> Result<Left, RelayError<G::Error, S::Error>> {
         if self.event_idx {
             guest
                 .write_index(self.guest.avail_event(self.size), self.next_avail)
@@ -364,7 +365,11 @@ impl<B: DerefMut<Target = [u64]>> Relay<B> {
         let used = shadow
             .read_index(self.shadow.used_index())
             .map_err(RelayError::Shadow)?;
-        let held = hold && self.next_avail == 0;
-        Ok((avail != self.next_avail && !held) || used != self.shadow_index(self.next_used))
+        let available = avail != self.next_avail;
+        let held = available && hold && self.is_at_boundary();
+        Ok(Left {
+            more: (available && !held) || used != self.shadow_index(self.next_used),
+            held,
+        })
     }
 }

@@ -90,6 +90,16 @@ impl From<RelayError<Fault, OutOfBounds>> for Broken {
     }
 }
 
+/// What became of a hand-back.
+enum HandBack {
+    /// The device serves the consumer's rings.
+    Done,
+    /// Somebody has the lock of the function.
+    Blocked,
+    /// The relay is about to end anyhow.
+    Ending,
+}
+
 /// A virtqueue whose rings the device does not see.
 pub(crate) struct RelayQueue {
     relay: Relay<KVec<u64>>,
@@ -200,42 +210,45 @@ impl RelayQueue {
             }
             outcome.interrupt |= back.tell;
             progress |= back.chains != 0 || forth.chains != 0;
-            held = forth.held;
-            outcome.more = self.relay.listen(&*self.guest, &self.shadow, hold)?;
+            let left = self.relay.listen(&*self.guest, &self.shadow, hold)?;
+            held = left.held;
+            outcome.more = left.more;
             if !outcome.more {
                 break;
             }
         }
+        let mut blocked = false;
         if self.boundary.holds() && self.relay.is_drained() {
-            self.hand_back(gate, counters, &mut outcome)?;
-            return Ok(outcome);
+            match self.hand_back(gate, counters)? {
+                HandBack::Done => {
+                    outcome.ended = true;
+                    return Ok(outcome);
+                }
+                HandBack::Ending => return Ok(outcome),
+                HandBack::Blocked => blocked = true,
+            }
         }
         let sight = Sight {
             there: self.relay.is_at_boundary(),
             more: held,
             in_flight: self.relay.in_flight(),
             progress,
+            blocked,
         };
         let now = self.began.elapsed().as_millis();
         if self.boundary.look(sight, u64::try_from(now).unwrap_or(0)) {
             outcome.more = true;
         }
-        outcome.nap = self.polls || self.boundary.watches();
+        outcome.nap = self.polls || blocked || self.boundary.watches();
         Ok(outcome)
     }
 
     /// Has the device serve the consumer's rings by itself. Whatever it was given is returned, and the
     /// consumer's indices are where a device begins.
-    fn hand_back(
-        &mut self,
-        gate: &Gate,
-        counters: &Counters,
-        outcome: &mut Outcome,
-    ) -> Result<(), Broken> {
-        // Whoever has it may be waiting for this work to end.
+    fn hand_back(&mut self, gate: &Gate, counters: &Counters) -> Result<HandBack, Broken> {
+        // Whoever has it may be waiting for this work to end, or for what is held back.
         let Some(mut control) = self.shared.control.try_lock() else {
-            outcome.nap = true;
-            return Ok(());
+            return Ok(HandBack::Blocked);
         };
         let control = &mut *control;
         let runs = control.phase == Phase::Live && !control.status.contains(Status::NEEDS_RESET);
@@ -244,8 +257,7 @@ impl RelayQueue {
             .is_some_and(|queue| queue.hardware == HardwareQueue::Relayed);
 
         if !runs || !relayed {
-            // It is about to end anyhow.
-            return Ok(());
+            return Ok(HandBack::Ending);
         }
         let hardware = self
             .shared
@@ -261,8 +273,7 @@ impl RelayQueue {
         }
         gate.hand_over(self.ring.doorbell);
         counters.handed_back();
-        outcome.ended = true;
-        Ok(())
+        Ok(HandBack::Done)
     }
 }
 

@@ -81,8 +81,13 @@ impl Function<'_> {
         let result = means
             .stop(self, control, profile)
             .and_then(|()| self.note_standings(control, profile, means))
-            // The PCI core may have taken the function meanwhile.
-            .and_then(|()| (control.phase == Phase::Live).then_some(()).ok_or(EIO));
+            // The PCI core may have taken the function meanwhile, or a ring was found broken by
+            // whoever served it.
+            .and_then(|()| {
+                let fine =
+                    control.phase == Phase::Live && !self.shared.receivers.alarm.take_broken();
+                fine.then_some(()).ok_or(EIO)
+            });
         if result.is_ok() {
             control.phase = Phase::Suspended;
         } else {

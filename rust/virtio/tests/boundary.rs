@@ -15,6 +15,7 @@ const STUCK: Sight = Sight {
     more: true,
     in_flight: 3,
     progress: false,
+    blocked: false,
 };
 
 #[test]
@@ -121,12 +122,47 @@ fn fewer_left_is_less_patience() {
     assert!(boundary.look(STUCK, 1600));
 }
 
+/// It does not wait for more, but may be slow with one of them, and quick with what is held back.
 #[test]
-fn a_device_that_needs_one_at_a_time_waits_for_ever() {
-    let mut boundary = Boundary::new(Needs::One);
-    for now in (0..100_000).step_by(500) {
-        assert!(!boundary.look(STUCK, now));
-        assert!(boundary.holds() && !boundary.watches());
+fn a_device_that_needs_one_at_a_time_has_long() {
+    for in_flight in [1, 63, 64, 32_768] {
+        let sight = Sight { in_flight, ..STUCK };
+        let mut boundary = Boundary::new(Needs::One);
+        assert!(!boundary.look(sight, 1000));
+        assert!(!boundary.look(sight, 2999), "{in_flight}");
+        assert!(boundary.holds() && boundary.watches());
+        assert!(boundary.look(sight, 3000), "{in_flight}");
+        assert!(!boundary.holds());
+    }
+}
+
+/// Whoever has the lock may be waiting for what is held back; one that waits for nothing may have it.
+#[test]
+fn a_lock_is_not_waited_for_long() {
+    for needs in [Needs::One, Needs::Several] {
+        let sight = Sight {
+            in_flight: 0,
+            blocked: true,
+            ..STUCK
+        };
+        let mut boundary = Boundary::new(needs);
+        assert!(!boundary.look(sight, 1000));
+        assert!(!boundary.look(sight, 1049));
+        assert!(boundary.holds() && boundary.watches());
+        assert!(boundary.look(sight, 1050));
+        assert!(!boundary.holds());
+
+        let mut boundary = Boundary::new(needs);
+        for now in (0..10_000).step_by(50) {
+            assert!(!boundary.look(
+                Sight {
+                    more: false,
+                    ..sight
+                },
+                now
+            ));
+        }
+        assert!(boundary.holds());
     }
 }
 
@@ -146,14 +182,20 @@ fn only_mergeable_buffers_and_strange_devices_need_several() {
 }
 
 fn any_sight() -> impl Strategy<Value = Sight> {
-    (any::<bool>(), any::<bool>(), 0..100u16, any::<bool>()).prop_map(
-        |(there, more, in_flight, progress)| Sight {
+    (
+        any::<bool>(),
+        any::<bool>(),
+        0..100u16,
+        any::<bool>(),
+        any::<bool>(),
+    )
+        .prop_map(|(there, more, in_flight, progress, blocked)| Sight {
             there,
             more,
             in_flight,
             progress,
-        },
-    )
+            blocked: blocked && in_flight == 0,
+        })
 }
 
 proptest! {

@@ -7,6 +7,7 @@ mod ring;
 mod world;
 
 use proptest::prelude::*;
+use ring::Access;
 use ring::Driver;
 use ring::Ram;
 use virtio::queue::RingKind;
@@ -292,4 +293,35 @@ fn too_few_words_are_refused() {
     };
     assert!(Relay::new(size, rings, rings, 1, false, vec![0; 1]).is_none());
     assert!(Relay::new(size, rings, rings, 1, false, vec![0; 2]).is_some());
+}
+
+/// Each side stores what the other loads, and loads what that stores: without a barrier between the two
+/// both could miss each other.
+#[test]
+fn a_barrier_stands_between_store_and_load() {
+    let ends_so = |ram: &Ram| match ram.take_log()[..] {
+        [.., Access::WriteIndex(..), Access::Barrier, Access::ReadIndex(_)] => true,
+        // Nothing to store.
+        [Access::Barrier, Access::ReadIndex(_)] => true,
+        _ => false,
+    };
+    for event_idx in [false, true] {
+        let mut world = World::new(4, 7, event_idx, false);
+        let mut relay = world.relay.take().unwrap();
+        world.driver.offer(&world.guest, 1);
+        relay.forward(&world.guest, &world.shadow, false).unwrap();
+        assert!(ends_so(&world.shadow), "forward");
+
+        let used = (Ram::BASE + 6 + 8 + 3) & !3;
+        world.shadow.poke(used + 4, &[1, 0, 0, 0]);
+        world.shadow.poke16(used + 2, 1);
+        world.guest.take_log();
+        relay.give_back(&world.guest, &world.shadow).unwrap();
+        assert!(ends_so(&world.guest), "give_back");
+
+        world.shadow.take_log();
+        relay.listen(&world.guest, &world.shadow, false).unwrap();
+        assert!(ends_so(&world.guest), "listen, guest");
+        assert!(ends_so(&world.shadow), "listen, device");
+    }
 }

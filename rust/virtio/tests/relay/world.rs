@@ -74,6 +74,10 @@ pub(crate) struct World {
     /// It has returned them in the order in which they came, since it began.
     ordered: bool,
     pub(crate) hold: bool,
+    /// The relay sleeps.
+    asleep: bool,
+    /// It knows that it holds something back, and will look again without being told.
+    held: bool,
     /// The relay was told something, by either side.
     pub(crate) relay_awake: bool,
     pub(crate) device_awake: bool,
@@ -101,6 +105,8 @@ impl World {
             taken: Vec::new(),
             ordered: true,
             hold,
+            asleep: false,
+            held: false,
             relay_awake: true,
             device_awake: true,
             guest_awake: false,
@@ -164,6 +170,14 @@ impl World {
                 None => self.device_awake = true,
             }
         }
+        self.nobody_is_forgotten();
+    }
+
+    /// A relay that sleeps at the boundary is told of the first chain behind it, or knows of it.
+    fn nobody_is_forgotten(&self) {
+        let waits =
+            self.relay.as_ref().is_some_and(Relay::is_at_boundary) && self.driver.avail != 0;
+        assert!(!(self.asleep && waits) || self.held || self.relay_awake);
     }
 
     /// The device takes what there is, and returns up to `count` of what it has, from `pick` on.
@@ -210,6 +224,7 @@ impl World {
         let Some(mut relay) = self.relay.take() else {
             return;
         };
+        self.asleep = false;
         loop {
             let back = relay.give_back(&self.guest, &self.shadow).unwrap();
             let forth = relay.forward(&self.guest, &self.shadow, self.hold).unwrap();
@@ -219,11 +234,15 @@ impl World {
             (0..std::mem::take(&mut adds)).for_each(|_| self.add());
             self.serve(std::mem::take(&mut returns).into(), 0);
             relay = self.relay.take().unwrap();
-            if !relay.listen(&self.guest, &self.shadow, self.hold).unwrap() {
+            let left = relay.listen(&self.guest, &self.shadow, self.hold).unwrap();
+            if !left.more {
+                self.held = left.held;
                 break;
             }
         }
         self.relay = Some(relay);
+        self.asleep = true;
+        self.nobody_is_forgotten();
         let relay = self.relay.as_ref().unwrap();
         if self.hold && relay.is_drained() {
             assert!(self.taken.is_empty());
@@ -267,6 +286,7 @@ impl World {
         self.ordered = true;
         let (relay, device, shadow) = Self::begin(&self.driver, index);
         (self.relay, self.device, self.shadow) = (Some(relay), device, shadow);
+        (self.asleep, self.held) = (false, false);
         self.relay_awake = true;
         self.device_awake = true;
     }
