@@ -96,6 +96,32 @@ case_stays_relayed() {
 	match "$state" "*, 1500 forwarded, 1500 returned*" "all is relayed: $state"
 }
 
+# For how long, for administrators.
+# limit: 120
+case_tells_for_how_long_it_is_relayed() {
+	local first
+	vhost_pair 2
+	client_until "holding live" /tmp/hold.log hold "$NODE_A" --live --start 65000
+	eq "$(vstat relayed)" 1 "it is relayed"
+	first=$(vstat relayed_seconds)
+	run_ok wait_for "$SOON" is_relayed_for $((first + 2))
+	match "$(grep '^vq 0: ' "$DEBUG/vf_vdpa-$A/state")" "*in hardware Relayed*, relayed for [0-9]* s and until a reset: *" \
+		"the state says for how long"
+	client_kill
+	client_until "holding live" /tmp/hold.log hold "$NODE_A" --live
+	eq "$(vstat relayed) $(vstat relayed_seconds)" "0 0" "the next one is not"
+	match "$(grep '^vq 0: ' "$DEBUG/vf_vdpa-$A/state")" "*in hardware Enabled*" "it is the device's"
+	client_kill
+}
+
+is_relayed_for() {
+	[ "$(vstat relayed_seconds)" -ge "$1" ]
+}
+
+vstat() { # vstat NAME: of the first queue of the device a
+	vdpa -j dev vstats show a qidx 0 | jq ".vstats.a.$1"
+}
+
 # What a relay costs, in proportion to a device that serves its rings alone: the
 # figures are in the log. For ones that mean something there must be more rounds.
 # limit: 300

@@ -197,6 +197,8 @@ pub enum Command {
         /// Bring it live first
         #[arg(long)]
         live: bool,
+        #[command(flatten)]
+        setup: Setup,
     },
     /// Send frames both ways for some time; a device that goes away ends it without an error
     Traffic {
@@ -269,7 +271,11 @@ impl Command {
                 rounds,
             } => scribble::run(report, proof, *seed, *rounds),
             Self::Info { device } => info::print(report, device),
-            Self::Hold { device, live } => hold::hold(report, device, *live),
+            Self::Hold {
+                device,
+                live,
+                setup,
+            } => hold::hold(report, device, live.then_some(*setup)),
             Self::Traffic { wire, seconds } => hold::traffic(report, wire, *seconds),
             Self::Survive { wire, seconds } => hold::survive(report, wire, *seconds),
         }

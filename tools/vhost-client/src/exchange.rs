@@ -2,7 +2,7 @@
 
 //! Sends numbered frames between ports and accounts for every one of them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -46,6 +46,10 @@ pub struct Tally {
     pub queues: Vec<bool>,
     /// Frames given up because the receiver was switched off meanwhile.
     pub forgiven: u32,
+    /// Frames that were missing before that: later ones of their flow had arrived.
+    pub overtaken: u32,
+    /// The flow of each frame that was sent and has not arrived, by its number.
+    missing: BTreeMap<u32, u16>,
     /// The number behind the last of those.
     mark: u32,
     /// Next expected number, by flow.
@@ -62,8 +66,33 @@ impl Tally {
 
     /// Waits no longer for the frames on their way, which may be lost. Some may arrive yet.
     pub fn forgive(&mut self) {
+        // A flow stays in order: what was overtaken is not on its way.
+        let overtaken = self
+            .missing
+            .range(self.mark..)
+            .filter(|(number, flow)| self.next.get(flow).is_some_and(|next| *number < next));
+        self.overtaken += overtaken.map(|_| 1).sum::<u32>();
         self.forgiven += self.outstanding();
         self.mark = self.sent;
+    }
+
+    fn send(&mut self, tag: Tag) {
+        self.missing.insert(tag.number, tag.flow);
+        self.sent += 1;
+    }
+
+    fn receive(&mut self, tag: Tag) {
+        self.missing.remove(&tag.number);
+        if tag.number < self.mark {
+            self.forgiven = self.forgiven.saturating_sub(1);
+        }
+        let next = self.next.entry(tag.flow).or_insert(0);
+        if tag.number < *next {
+            self.reordered += 1;
+        } else {
+            *next = tag.number + 1;
+            self.received += 1;
+        }
     }
 }
 
@@ -170,7 +199,7 @@ fn send(ports: &mut [Port], way: Direction, tally: &mut Tally, run: u16, want: u
         if !port.send(usize::from(flow % pairs), &frame)? {
             break;
         }
-        tally.sent += 1;
+        tally.send(tag);
     }
     for pair in &mut port.pairs {
         pair.transmit.publish()?;
@@ -203,25 +232,12 @@ fn collect(ports: &mut [Port], directions: &[Direction], outcome: &mut Outcome) 
             tally.queues.resize(port.pairs.len(), false);
             for tag in tags.into_iter().filter(|tag| tag.run == outcome.run) {
                 moved = true;
-                account(tally, tag);
+                tally.receive(tag);
                 tally.queues[pair] = true;
             }
         }
     }
     Ok(moved)
-}
-
-fn account(tally: &mut Tally, tag: Tag) {
-    if tag.number < tally.mark {
-        tally.forgiven = tally.forgiven.saturating_sub(1);
-    }
-    let next = tally.next.entry(tag.flow).or_insert(0);
-    if tag.number < *next {
-        tally.reordered += 1;
-    } else {
-        *next = tag.number + 1;
-        tally.received += 1;
-    }
 }
 
 /// Takes completions that were announced before anyone waited.
@@ -262,4 +278,48 @@ fn standstill(ports: &mut [Port], outcome: &Outcome) -> String {
         }
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A tally of frames of two flows, of which those in `arrived` have.
+    fn tally(sent: u32, arrived: &[u32]) -> Tally {
+        let tag = |number: u32| Tag {
+            run: 1,
+            flow: (number % 2) as u16,
+            number,
+        };
+        let mut tally = Tally::default();
+        (0..sent).for_each(|number| tally.send(tag(number)));
+        arrived
+            .iter()
+            .for_each(|number| tally.receive(tag(*number)));
+        tally
+    }
+
+    #[test]
+    fn what_is_on_its_way_is_forgiven() {
+        let mut tally = tally(6, &[0, 1, 3]);
+        tally.forgive();
+        assert_eq!((tally.forgiven, tally.overtaken), (3, 0));
+        // It arrives after all.
+        tally.receive(Tag {
+            run: 1,
+            flow: 0,
+            number: 2,
+        });
+        assert_eq!((tally.forgiven, tally.outstanding()), (2, 0));
+    }
+
+    #[test]
+    fn what_was_lost_before_is_not() {
+        let mut tally = tally(6, &[0, 1, 3, 4]);
+        tally.forgive();
+        assert_eq!((tally.forgiven, tally.overtaken), (2, 1));
+        // Nor is it counted again.
+        tally.forgive();
+        assert_eq!(tally.overtaken, 1);
+    }
 }

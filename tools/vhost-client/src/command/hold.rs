@@ -15,20 +15,20 @@ use vdpa_user::device::{Device, status};
 use vdpa_user::port::{Port, Setup};
 use vdpa_user::wait;
 
-/// Keeps the device open, live if wanted, until this process is killed. While it is live each
-/// configuration interrupt is a line, which says whether a reset is asked for.
-pub fn hold(report: &mut Report, path: &Path, live: bool) -> Result<()> {
+/// Keeps the device open, live if it is to be `setup`, until this process is killed. While it is live
+/// each configuration interrupt is a line, which says whether a reset is asked for.
+pub fn hold(report: &mut Report, path: &Path, setup: Option<Setup>) -> Result<()> {
     const LONG: Duration = Duration::from_secs(3600);
 
     let mut device = Device::open(path)?;
-    if !live {
+    let Some(setup) = setup else {
         report.note("holding open");
         loop {
             sleep(LONG);
         }
-    }
+    };
     device.claim()?;
-    let port = Port::start(device, Setup::default())?;
+    let port = Port::start(device, setup)?;
     report.note("holding live");
     loop {
         wait::any(&[&port.config_call], LONG)?;

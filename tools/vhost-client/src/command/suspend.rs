@@ -87,6 +87,13 @@ pub fn run(
             format!("of what it {name}, nothing is lost but while it is stopped"),
             format!("{lost} lost, of {bound} that were on their way then"),
         );
+        if index == toward {
+            report.check(
+                tally.overtaken == 0,
+                "nothing was lost before it was stopped",
+                format!("{} that later frames had overtaken", tally.overtaken),
+            );
+        }
         report.note(format!("{name}: {} sent, {lost} lost", tally.sent));
     }
     let alive = ports.first().context("no port")?.alive()?;
