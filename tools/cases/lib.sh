@@ -14,8 +14,8 @@ DRIVER=${DRIVER:-vf_vdpa}
 RESULTS=0
 FAILURES=0
 # Wiring of the machine: VF 0 and 1 are back to back (with an MTU of 9000), and
-# so are VF 2 and 3 (with packed rings, without RING_RESET, and with several
-# queue pairs when the host allows it).
+# so are VF 2 and 3 (with packed rings, with several queue pairs when the host
+# allows it, and VF 2 without RING_RESET).
 export LAB PCI VDPA DEBUG DRIVER
 export PATH=$LAB/bin:$PATH
 

@@ -48,7 +48,9 @@ misbehave() { # misbehave NAME [NUMBER]
 	model_says say misbehave "$@"
 }
 
+# behave: others have gone on while it did not
 behave() {
+	others_work
 	model_says say behave
 }
 
@@ -113,17 +115,19 @@ told_to_reset() { # the process has been told that the device needs a reset
 
 # it_works: what the device m is sent comes back
 it_works() {
-	run_ok timeout 60 "$CLIENT" loopback "$NODE" --count 200
+	run_ok timeout $((60 * ${VF_VDPA_SLOW:-1})) "$CLIENT" loopback "$NODE" --count 200
 }
 
 # it_fails: it cannot be used, which takes a while and no longer
 it_fails() {
-	run_fails "not ok" timeout "${1:-60}" "$CLIENT" loopback "$NODE" --count 50
+	run_fails "not ok" timeout $((${1:-60} * ${VF_VDPA_SLOW:-1})) "$CLIENT" loopback "$NODE" --count 50
 }
 
-# others_work: functions that have nothing to do with the model
+# others_work: functions that have nothing to do with the model, the driver's own among them
 others_work() {
 	local disk
+	[ -e "$VDPA/devices/b" ] || vhost_pair 0
+	run_ok timeout $((60 * ${VF_VDPA_SLOW:-1})) "$CLIENT" transfer "$NODE_A" "$NODE_B" --count 50
 	modprobe virtio_blk
 	wait_for "$SOON" compgen -G "$PCI/$(disk_function)/virtio*/block/*"
 	for disk in "$PCI/$(disk_function)"/virtio*/block/*; do

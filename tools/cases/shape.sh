@@ -138,7 +138,7 @@ case_suspends_without_help() {
 suspending() {
 	log_mark
 	misbehave "$1"
-	run_fails "not ok" timeout 60 "$CLIENT" suspend "$NODE" --way resume --count 500 --rounds 2
+	run_fails "not ok" timeout $((60 * ${VF_VDPA_SLOW:-1})) "$CLIENT" suspend "$NODE" --way resume --count 500 --rounds 2
 	run_ok says "$2"
 	behave
 	it_works

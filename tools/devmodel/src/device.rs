@@ -338,7 +338,7 @@ impl Device {
         let places = self.given.iter().chain([&NOWHERE]);
         let (mut reached, mut refused) = (0, 0);
         for place in places {
-            let done = self.pci.is_master()
+            let done = self.is_master()
                 && self
                     .memory
                     .reach()

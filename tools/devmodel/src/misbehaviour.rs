@@ -46,6 +46,8 @@ pub enum Misbehaviour {
     UsedBadId,
     /// At once: writes where nothing is mapped, and to the rings that it was given last
     DmaOutside,
+    /// It reaches memory although it may not be a bus master
+    IgnoreMaster,
     /// All reads give ones, as of a function that was pulled out
     AllOnes,
     /// All reads of BARs give ones

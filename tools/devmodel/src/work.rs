@@ -13,7 +13,12 @@ const TURN: usize = 4096;
 impl Device {
     /// Whether it works on its queues.
     fn works(&self) -> bool {
-        status::works(self.registers.status) && self.pci.is_master()
+        status::works(self.registers.status) && self.is_master()
+    }
+
+    /// Whether it tries to reach memory.
+    pub(crate) fn is_master(&self) -> bool {
+        self.pci.is_master() || self.behaviour.does(Misbehaviour::IgnoreMaster)
     }
 
     /// The number of the control queue.
@@ -278,7 +283,7 @@ mod tests {
         assert_eq!(used(&device, 1), 0);
         device.misbehave(&["dma-outside"]).unwrap();
         assert_eq!(device.counts.outside_reached, 0);
-        device.write_pci(4, &[6, 0]);
+        device.misbehave(&["ignore-master"]).unwrap();
         device.misbehave(&["dma-outside"]).unwrap();
         assert_eq!(
             (device.counts.outside_reached, device.counts.outside_refused),
