@@ -21,6 +21,21 @@ show() { # show COMMAND: shown as typed, run, its output shown
 	}
 }
 
+# What is to be known of a demonstration that failed.
+confess() {
+	local status=$? state
+	[ $status != 0 ] || return 0
+	for state in "$DEBUG"/vf_vdpa-*/state; do
+		[ -e "$state" ] || continue
+		echo "demo: $state"
+		grep -E '^(phase|status|vq [0-9]+: ready)' "$state"
+	done
+	[ ! -e /tmp/here.pid ] ||
+		guest_run here 60 "cat /proc/interrupts; cat /proc/net/dev; ip neigh show; dmesg | tail -n 5"
+	ip -n host neigh show 2>/dev/null
+	dmesg | tail -n 5
+}
+
 # Waits for the guest and shows that time passes: it may run under two layers of
 # emulation.
 watch_guest_boot() {
@@ -74,7 +89,7 @@ moves_while_it_talks() {
 }
 
 demo() {
-	trap 'clean_up >/dev/null' EXIT
+	trap 'confess; clean_up >/dev/null' EXIT
 	local pf n
 	pf=$(pf)
 

@@ -256,6 +256,18 @@ client_until() {
 	wait_for "$LATER" grep -q "$line" "$log" || die "the client says \"$line\"" "$(tail "$log")"
 }
 
+LEAKS=/sys/kernel/debug/kmemleak
+
+# nothing_is_lost: somebody still knows of whatever was allocated, as far as the kernel can see
+nothing_is_lost() {
+	# What is new is only told after a second look.
+	for _ in 1 2; do
+		sleep 6
+		echo scan >"$LEAKS"
+	done
+	eq "$(grep -c unreferenced "$LEAKS")" 0 "no memory is lost: $(head -n 40 "$LEAKS")"
+}
+
 # client_kill: ends the client that client_until started, in the hard way
 client_kill() {
 	kill -KILL "$CLIENT_PID" 2>/dev/null

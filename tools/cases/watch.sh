@@ -6,6 +6,22 @@
 # shellcheck source=tools/cases/vdpa.sh
 . "$LAB/cases/vdpa.sh"
 
+# Each of those that look for mistakes is built in, switched on, and has not given up, as some do
+# when they have found one.
+# needs: debug
+case_instruments_are_on() {
+	local debug=/sys/kernel/debug
+	[ -e $debug/kmemleak ] || skip "this kernel does not look for mistakes: make check-debug"
+	run_ok grep -q " kasan_report" /proc/kallsyms
+	eq "$(awk '/debug_locks:/ { print $2 }' /proc/lockdep_stats)" 1 "lockdep"
+	eq "$(cat $debug/dma-api/disabled)" N "DMA debugging"
+	run_ok test "$(cat $debug/dma-api/nr_total_entries)" -gt 0
+	run_ok test -s $debug/debug_objects/stats
+	match "$(dmesg)" "*iommu: Debugging page allocations*" "debugging of the IOMMU"
+	run_ok test -e $debug/failslab/verbose
+	run_ok test -d $debug/kunit
+}
+
 # The unit tests of rust/vdpa run when a module is loaded that has it.
 # needs: debug
 case_unit_tests() {
@@ -23,18 +39,11 @@ case_unit_tests() {
 # limit: 300
 # needs: debug
 case_no_memory_is_lost() {
-	local leaks=/sys/kernel/debug/kmemleak
-	[ -e $leaks ] || skip "this kernel looks for no lost memory: make check-debug"
-	local n
+	[ -e "$LEAKS" ] || skip "this kernel looks for no lost memory: make check-debug"
 	vhost_pair 0
 	run_ok "$CLIENT" transfer "$NODE_A" "$NODE_B" --count 100
 	run_ok vdpa dev del a
 	run_ok vdpa dev del b
 	unload || die "removing $DRIVER"
-	# What is new is only told after a second look.
-	for n in 1 2; do
-		sleep 6
-		echo scan >$leaks
-	done
-	eq "$(grep -c unreferenced $leaks)" 0 "no memory is lost: $(head -n 40 $leaks)"
+	nothing_is_lost
 }

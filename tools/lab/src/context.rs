@@ -118,6 +118,11 @@ impl Context {
         env::var("VF_VDPA_LONG").is_ok_and(|text| !matches!(text.as_str(), "" | "0" | "no"))
     }
 
+    /// Seconds that a soak takes, if somebody has said so (`VF_VDPA_SOAK`).
+    pub fn soak() -> Option<u32> {
+        env::var("VF_VDPA_SOAK").ok()?.parse().ok()
+    }
+
     /// Factor by which limits are stretched on a slow machine (`VF_VDPA_SLOW`, at least 1), and for long tests.
     pub fn slowness() -> u32 {
         env::var("VF_VDPA_SLOW")

@@ -34,7 +34,12 @@ impl Origin {
         if goal == "check" && driver != "vf_vdpa" {
             parts.push(format!("DRIVER={driver}"));
         }
-        for name in ["VF_VDPA_SLOW", "VF_VDPA_LONG", "VF_VDPA_ACCEL"] {
+        for name in [
+            "VF_VDPA_SLOW",
+            "VF_VDPA_LONG",
+            "VF_VDPA_SOAK",
+            "VF_VDPA_ACCEL",
+        ] {
             parts.extend(env::var(name).map(|value| format!("{name}={value}")));
         }
         parts.push(format!("tools/bootstrap {goal}"));

@@ -100,11 +100,12 @@ impl<'a> Runner<'a> {
     /// Variables that everything in the machine sees.
     fn environment(&self) -> String {
         format!(
-            "DRIVER={} VF_VDPA_SLOW={} VF_VDPA_LONG={} VF_VDPA_COVERAGE={}",
+            "DRIVER={} VF_VDPA_SLOW={} VF_VDPA_LONG={} VF_VDPA_COVERAGE={} VF_VDPA_SOAK={}",
             self.driver,
             Context::slowness(),
             u8::from(Context::is_long()),
-            u8::from(self.counters.is_some())
+            u8::from(self.counters.is_some()),
+            Context::soak().map_or_else(String::new, |seconds| seconds.to_string())
         )
     }
 
