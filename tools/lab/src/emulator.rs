@@ -16,10 +16,10 @@ const PAIRS: u32 = 4;
 const WIRE_PORT: u16 = 5000;
 /// The kernel's command line. What protects processors from their own speculation is left out: there
 /// is nothing to protect in an emulated one. So is the test whether the timer works, which panics when
-/// the host is busy for ten ticks.
+/// the host is busy for ten ticks. The last word switches on what only the debug kernel has.
 const CMDLINE: &str = "console=ttyS0 loglevel=7 mitigations=off no_timer_check intel_iommu=on vhost_vdpa.max_iotlb_entries=65536 \
     rcupdate.rcu_cpu_stall_timeout=300 watchdog_thresh=60 sysctl.kernel.hung_task_timeout_secs=50 \
-    oops=panic panic=-1 printk.devkmsg=on net.ifnames=0";
+    oops=panic panic=-1 printk.devkmsg=on net.ifnames=0 iommu.debug_pagealloc=1";
 
 /// The file behind the disk, below the sockets.
 pub const DISK: &str = "disk";
