@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
 #include <linux/highmem.h>
+#include <linux/iommu.h>
 #include <linux/mem_encrypt.h>
 #include <linux/mm.h>
 #include <linux/virtio.h>
@@ -26,6 +27,11 @@ void rust_helper_vdpa_dev_set_dma_coherent(struct device *dev)
 bool rust_helper_vdpa_device_iommu_mapped(struct device *dev)
 {
 	return device_iommu_mapped(dev);
+}
+
+int rust_helper_vdpa_iommu_get_msi_cookie(struct iommu_domain *domain, u64 base)
+{
+	return iommu_get_msi_cookie(domain, base);
 }
 
 bool rust_helper_vdpa_queue_work(struct work_struct *work)

@@ -49,8 +49,6 @@ pub enum Unavailable {
     NotCoherent,
     /// Whoever controls its accesses can raise any interrupt of the host.
     OpenInterrupts,
-    /// Its interrupts pass through the IOMMU, and would have to be mapped in each domain.
-    TranslatedInterrupts,
     /// The kernel gives none.
     Failed(Error),
 }
@@ -61,29 +59,34 @@ impl fmt::Display for Unavailable {
             Self::NoIommu => f.write_str("it is not behind an IOMMU"),
             Self::NotCoherent => f.write_str("its DMA is not coherent with the caches"),
             Self::OpenInterrupts => f.write_str("the IOMMU does not remap interrupts"),
-            Self::TranslatedInterrupts => {
-                f.write_str("its interrupts are translated by the IOMMU, which is not supported")
-            }
             Self::Failed(error) => write!(f, "no IOMMU domain (error {})", error.to_errno()),
         }
     }
+}
+
+/// The domain that a function is attached to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attached {
+    /// That of the DMA API.
+    DmaApi,
+    /// Its driver's own.
+    Own,
 }
 
 /// A paging domain for one function.
 ///
 /// # Invariants
 ///
-/// - `domain` is a paging domain that `self` owns, attached to the function if `attached` is set.
-/// - What it maps is in `mappings`, and nothing else is.
+/// - `domain` is a paging domain that `self` owns, attached to the function if `attached` says so.
+/// - What it maps of memory is in `mappings`, and nothing else is.
 #[pin_data(PinnedDrop)]
 pub struct Domain<'bound> {
     pdev: &'bound pci::Device<Bound>,
     domain: NonNull<bindings::iommu_domain>,
-    /// The addresses that cannot be mapped.
-    reserved: KVec<iova::Range>,
+    reserved: Reserved,
     /// Held while the domain changes.
     #[pin]
-    attached: Mutex<bool>,
+    attached: Mutex<Attached>,
     #[pin]
     mappings: Mappings,
 }
@@ -126,13 +129,23 @@ fn has_isolated_interrupts(pdev: &pci::Device<Bound>) -> bool {
     }
 }
 
-/// Reads which addresses a function cannot have mapped.
+/// The addresses of a function that do not lead to memory.
+struct Reserved {
+    /// The addresses that cannot be mapped.
+    ranges: KVec<iova::Range>,
+    /// Where the kernel maps what interrupts are written to, if the IOMMU translates that.
+    interrupts: Option<u64>,
+}
+
+/// Reads which addresses of a function do not lead to memory.
 ///
 /// # Errors
 ///
-/// [`Unavailable::TranslatedInterrupts`], and if there is no memory for it.
-fn reserved(pdev: &pci::Device<Bound>) -> Result<KVec<iova::Range>, Unavailable> {
+/// `ENOMEM`
+fn reserved(pdev: &pci::Device<Bound>) -> Result<Reserved> {
     let mut ranges = KVec::new();
+    let mut interrupts = None;
+    let mut untranslated = false;
     let mut list = bindings::list_head::default();
     let head = &raw mut list;
     let mut result = Ok(());
@@ -150,15 +163,18 @@ fn reserved(pdev: &pci::Device<Bound>) -> Result<KVec<iova::Range>, Unavailable>
                 .ok()
                 .and_then(|length| iova::Range::from_size((*region).start, length));
 
+            match (*region).type_ {
+                bindings::iommu_resv_type_IOMMU_RESV_SW_MSI => interrupts = Some((*region).start),
+                // Comes before the one above, where both are named.
+                bindings::iommu_resv_type_IOMMU_RESV_MSI => untranslated = true,
+                _ => {}
+            }
             match ((*region).type_, range) {
-                (bindings::iommu_resv_type_IOMMU_RESV_SW_MSI, _) => {
-                    result = Err(Unavailable::TranslatedInterrupts);
-                }
                 // A range that the firmware wants mapped as it is, unless a driver has taken over.
                 (bindings::iommu_resv_type_IOMMU_RESV_DIRECT_RELAXABLE, _) | (_, None) => {}
                 (_, Some(range)) => {
                     if ranges.push(range, GFP_KERNEL).is_err() {
-                        result = Err(Unavailable::Failed(ENOMEM));
+                        result = Err(ENOMEM);
                     }
                 }
             }
@@ -166,7 +182,10 @@ fn reserved(pdev: &pci::Device<Bound>) -> Result<KVec<iova::Range>, Unavailable>
         }
         bindings::iommu_put_resv_regions(as_device(pdev), head);
     }
-    result.map(|()| ranges)
+    result.map(|()| Reserved {
+        ranges,
+        interrupts: interrupts.filter(|_| !untranslated),
+    })
 }
 
 impl<'bound> Domain<'bound> {
@@ -191,7 +210,7 @@ impl<'bound> Domain<'bound> {
         if !coherent {
             return Err(Unavailable::NotCoherent);
         }
-        let reserved = reserved(pdev)?;
+        let reserved = reserved(pdev).map_err(Unavailable::Failed)?;
         if !has_isolated_interrupts(pdev) {
             return Err(Unavailable::OpenInterrupts);
         }
@@ -200,6 +219,12 @@ impl<'bound> Domain<'bound> {
         let domain = from_err_ptr(unsafe { bindings::iommu_paging_domain_alloc_flags(dev, 0) })
             .map_err(Unavailable::Failed)?;
         let allocation = Allocation(NonNull::new(domain).ok_or(Unavailable::Failed(ENOMEM))?);
+        if let Some(base) = reserved.interrupts {
+            // SAFETY: The domain is valid, and nobody else knows it yet. What is mapped there for
+            // interrupts is no memory, and goes with the domain; no memory is mapped there.
+            to_result(unsafe { bindings::vdpa_iommu_get_msi_cookie(allocation.0.as_ptr(), base) })
+                .map_err(Unavailable::Failed)?;
+        }
 
         Ok(pin_init!(Self {
             pdev,
@@ -210,7 +235,7 @@ impl<'bound> Domain<'bound> {
                 domain
             },
             reserved,
-            attached <- new_mutex!(false, "vdpa::iommu::Domain"),
+            attached <- new_mutex!(Attached::DmaApi, "vdpa::iommu::Domain"),
             mappings <- Mappings::new(),
         }))
     }
@@ -229,7 +254,18 @@ impl<'bound> Domain<'bound> {
 
     /// Returns the addresses that cannot be mapped: accesses to them go elsewhere.
     pub fn reserved(&self) -> &[iova::Range] {
-        &self.reserved
+        &self.reserved.ranges
+    }
+
+    /// Returns whether the function's interrupts pass through the IOMMU's translation. If so, one that
+    /// is requested while a domain is attached arrives only while that domain is.
+    pub fn translates_interrupts(&self) -> bool {
+        self.reserved.interrupts.is_some()
+    }
+
+    /// Returns which domain the function is attached to.
+    pub fn attached(&self) -> Attached {
+        *self.attached.lock()
     }
 
     /// Attaches the function to the domain, unless it is already. May sleep.
@@ -243,13 +279,13 @@ impl<'bound> Domain<'bound> {
     pub fn attach(&self) -> Result {
         let mut attached = self.attached.lock();
 
-        if !*attached {
+        if *attached == Attached::DmaApi {
             // SAFETY: The domain is valid; so is the device, which is bound. The C function refuses a
             // group that is shared, or that somebody else has attached.
             to_result(unsafe {
                 bindings::iommu_attach_device(self.domain.as_ptr(), as_device(self.pdev))
             })?;
-            *attached = true;
+            *attached = Attached::Own;
         }
         Ok(())
     }
@@ -258,9 +294,10 @@ impl<'bound> Domain<'bound> {
     pub fn detach(&self) {
         let mut attached = self.attached.lock();
 
-        if core::mem::take(&mut *attached) {
+        if *attached == Attached::Own {
             // SAFETY: The domain is attached to the device, by this type alone: nobody else knows it.
             unsafe { bindings::iommu_detach_device(self.domain.as_ptr(), as_device(self.pdev)) };
+            *attached = Attached::DmaApi;
         }
     }
 
@@ -277,7 +314,11 @@ impl<'bound> Domain<'bound> {
     pub fn check(&self, mapping: &Mapping) -> Result {
         let Permission { read, write } = mapping.permission;
         let range = mapping.range;
-        let taken = self.reserved.iter().any(|taken| taken.overlaps(range));
+        let taken = self
+            .reserved
+            .ranges
+            .iter()
+            .any(|taken| taken.overlaps(range));
 
         if !(read || write) || taken || !self.aperture().contains(range) {
             return Err(EINVAL);

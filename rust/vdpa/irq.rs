@@ -101,7 +101,8 @@ impl<H: Handler> Drop for Requested<H> {
 
 /// The interrupts of a function.
 ///
-/// Vectors are allocated and requested once: their numbers do not change while this lives.
+/// Vectors are allocated and requested once: their numbers, and the addresses that the function
+/// writes to, do not change while this lives.
 ///
 /// # Invariants
 ///

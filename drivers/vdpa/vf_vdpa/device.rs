@@ -149,10 +149,11 @@ impl Operations for VfDevice {
 
     fn get_vq_irq(cx: Cx<'_, '_>, vq: u16) -> Result<u32> {
         let function = cx.parent();
-        let (status, accepted, direct) = {
+        let (status, accepted, direct, irq) = {
             let mut control = function.shared.control.lock();
             let direct = control.queue(vq).is_some_and(|queue| queue.is_direct());
-            (control.status, control.accepted, direct)
+            let irq = function.interrupts.access(&control).exclusive_irq(vq);
+            (control.status, control.accepted, direct, irq)
         };
 
         // What the kernel serves gives no interrupt. A relay needs it: it must not go past the kernel.
@@ -164,7 +165,7 @@ impl Operations for VfDevice {
         if !status.contains(Status::DRIVER_OK) {
             return Err(EINVAL);
         }
-        let irq = function.interrupts.exclusive_irq(vq).ok_or(EINVAL)?;
+        let irq = irq.ok_or(EINVAL)?;
         if let Some(queue) = function.shared.receivers.queue(vq) {
             queue.gate().note_bypass();
         }

@@ -27,6 +27,7 @@ use kernel::{
     str::CString,
     sync::{
         Arc,
+        LockedBy,
         Mutex, //
     }, //
 };
@@ -62,7 +63,8 @@ pub(crate) struct Shared {
     pub(crate) limits: Limits,
     pub(crate) transport: Transport,
     pub(crate) receivers: Arc<Receivers>,
-    /// Protects the registers, but for doorbells, and the software copy of what the consumer wants.
+    /// Protects the registers, but for doorbells, the interrupts, and the software copy of what the
+    /// consumer wants.
     ///
     /// What is taken under it stands in `Documentation/operations.md`.
     #[pin]
@@ -77,7 +79,7 @@ pub(crate) struct Function<'bound> {
     #[pin]
     _state_file: debugfs::File<StateFile>,
     _dir: debugfs::Dir,
-    pub(crate) interrupts: Interrupts<'bound>,
+    pub(crate) interrupts: LockedBy<Interrupts<'bound>, Control>,
     pub(crate) shared: Arc<Shared>,
     _claim: Claim<'bound>,
     pub(crate) enabled: Enabled<'bound>,
@@ -175,7 +177,7 @@ impl<'bound> Function<'bound> {
             Ok(try_pin_init!(Self {
                 _dir: debugfs::Dir::new(&directory),
                 _state_file <- _dir.read_only_file(c"state", state),
-                interrupts,
+                interrupts: LockedBy::new(&shared.control, interrupts),
                 shared,
                 _claim: claim,
                 enabled,

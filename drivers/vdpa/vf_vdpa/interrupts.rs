@@ -17,6 +17,7 @@ use kernel::{
     sync::Arc, //
 };
 use vdpa::{
+    iommu::Attached,
     irq,
     notifier::Notifier, //
 };
@@ -126,10 +127,18 @@ impl Sharing {
     }
 }
 
-/// The interrupts of a function, allocated and requested once, when it is probed.
+/// The interrupts of a function.
+///
+/// They are allocated and requested once, when it is probed, if the IOMMU does not translate them. Else
+/// each holds an address of the domain that was attached when it was requested.
 pub(crate) struct Interrupts<'bound> {
-    lines: irq::Interrupts<'bound, Handler>,
+    pdev: &'bound pci::Device<Bound>,
+    receivers: Arc<Receivers>,
+    name: CString,
+    /// Nothing if they could not be had again.
+    lines: Option<irq::Interrupts<'bound, Handler>>,
     sharing: Sharing,
+    requested_in: Attached,
 }
 
 impl<'bound> Interrupts<'bound> {
@@ -137,13 +146,51 @@ impl<'bound> Interrupts<'bound> {
     pub(crate) const CONFIG_VECTOR: u16 = 0;
 
     /// Allocates a vector for each virtqueue and one for the configuration, fewer if there are not
-    /// as many.
+    /// as many. The function is attached to the domain of the DMA API.
     pub(crate) fn new(
         pdev: &'bound pci::Device<Bound>,
         receivers: &Arc<Receivers>,
         name: &CStr,
     ) -> Result<Self> {
-        let queues = u16::try_from(receivers.queues.len())?;
+        let mut interrupts = Self {
+            pdev,
+            receivers: receivers.clone(),
+            name: CString::try_from_fmt(fmt!("{name}"))?,
+            lines: None,
+            sharing: Sharing::Exclusive,
+            requested_in: Attached::DmaApi,
+        };
+
+        interrupts.acquire().inspect_err(|error| {
+            dev_err!(
+                pdev,
+                "refused: cannot get a single interrupt (error {})\n",
+                error.to_errno()
+            );
+        })?;
+        Ok(interrupts)
+    }
+
+    /// Requests all interrupts anew, unless they were requested while this domain was attached. Their
+    /// numbers may change. The device has been reset, and works on nothing.
+    ///
+    /// # Errors
+    ///
+    /// As the kernel's. There are none then, until this succeeds.
+    pub(crate) fn follow(&mut self, attached: Attached) -> Result {
+        if self.lines.is_some() && self.requested_in == attached {
+            return Ok(());
+        }
+        // A function has its vectors once.
+        self.lines = None;
+        self.acquire()?;
+        self.requested_in = attached;
+        Ok(())
+    }
+
+    /// Allocates and requests as many as there are. There are none now.
+    fn acquire(&mut self) -> Result {
+        let queues = u16::try_from(self.receivers.queues.len())?;
         let exclusive = u32::from(queues).saturating_add(1);
         let mut result = Err(ENOSPC);
 
@@ -151,7 +198,7 @@ impl<'bound> Interrupts<'bound> {
         for wanted in [exclusive, 2, 1] {
             // Vectors that are not enough have to go before others can be had.
             drop(core::mem::replace(&mut result, Err(ENOSPC)));
-            result = Self::request(pdev, wanted, receivers, name);
+            result = Self::request(self.pdev, wanted, &self.receivers, &self.name);
             let enough = result
                 .as_ref()
                 .is_ok_and(|lines| u32::try_from(lines.len()) == Ok(wanted));
@@ -159,24 +206,20 @@ impl<'bound> Interrupts<'bound> {
                 break;
             }
         }
-        let lines = result.inspect_err(|error| {
-            dev_err!(
-                pdev,
-                "refused: cannot get a single interrupt (error {})\n",
-                error.to_errno()
-            );
-        })?;
+        let lines = result?;
         let sharing = Sharing::new(lines.len(), queues);
 
-        if sharing != Sharing::Exclusive {
+        let changed = sharing != core::mem::replace(&mut self.sharing, sharing);
+        if changed && sharing != Sharing::Exclusive {
             dev_info!(
-                pdev,
+                self.pdev,
                 "{} of {} interrupts available, virtqueues share one\n",
                 lines.len(),
                 exclusive
             );
         }
-        Ok(Self { lines, sharing })
+        self.lines = Some(lines);
+        Ok(())
     }
 
     fn request(
@@ -215,13 +258,15 @@ impl<'bound> Interrupts<'bound> {
     /// Returns the Linux interrupt number of a virtqueue, if nothing else uses it.
     pub(crate) fn exclusive_irq(&self, vq: u16) -> Option<u32> {
         match self.sharing {
-            Sharing::Exclusive => self.lines.irq(usize::from(self.vector(vq))),
+            Sharing::Exclusive => self.lines.as_ref()?.irq(usize::from(self.vector(vq))),
             Sharing::Queues | Sharing::Everything => None,
         }
     }
 
     /// Waits until no handler runs that was running when this was called. Sleeps.
     pub(crate) fn synchronize(&self) {
-        self.lines.synchronize();
+        if let Some(lines) = &self.lines {
+            lines.synchronize();
+        }
     }
 }

@@ -100,6 +100,7 @@ impl Function<'_> {
             self.complain(fmt!("was reset behind our back"));
             return Err(EIO);
         }
+        self.reroute_interrupts(control)?;
         self.prepare(control, profile)?;
         self.announce(control, profile)?;
         let served = self.control_vq(profile, control.accepted);
@@ -221,7 +222,7 @@ impl Function<'_> {
             size,
             addresses,
             index,
-            vector: self.interrupts.vector(vq),
+            vector: self.interrupts.access(control).vector(vq),
             doorbell: limits.doorbell,
         })
     }

@@ -59,7 +59,7 @@ impl Function<'_> {
         }
         self.reset_groups(control);
         self.unconfine(control);
-        self.interrupts.synchronize();
+        self.interrupts.access(control).synchronize();
         self.shared.receivers.alarm.mark_stale();
         result
     }

@@ -348,6 +348,31 @@ impl Function<'_> {
         self.space()?.domain.attach()
     }
 
+    /// Has interrupts requested where the function is confined now, if the IOMMU translates them. It
+    /// has not been started.
+    ///
+    /// # Errors
+    ///
+    /// Any, after a log line: there are no interrupts then, and the next start tries again.
+    pub(crate) fn reroute_interrupts(&self, control: &mut Control) -> Result {
+        let Ok(Space { domain, .. }) = &self.space else {
+            return Ok(());
+        };
+
+        if !domain.translates_interrupts() {
+            return Ok(());
+        }
+        self.interrupts
+            .access_mut(control)
+            .follow(domain.attached())
+            .inspect_err(|error| {
+                self.complain(fmt!(
+                    "cannot get its interrupts again (error {})",
+                    error.to_errno()
+                ));
+            })
+    }
+
     /// Takes the driver's own memory from the function, which has been reset, and gives the function
     /// back to the DMA API if nobody wants mappings to stay. One of which it is not certain that it
     /// has stopped stays confined.
