@@ -166,7 +166,7 @@ impl Selection {
     }
 
     /// Whether the case called `id` was selected by this name.
-    fn names(&self, id: &str) -> bool {
+    pub fn names(&self, id: &str) -> bool {
         self.0.iter().any(|pattern| pattern.as_str() == id)
     }
 

@@ -14,12 +14,12 @@ use crate::kernel::Kernel;
 use crate::ktap::Verdict;
 use crate::report::Report;
 use crate::step::{self, Failed};
-use crate::{debug, module, source};
+use crate::{arm, debug, module, source};
 
 type Check = fn(&Context) -> Result<Vec<String>>;
 
 /// Each check returns what is wrong, one item a line.
-const CHECKS: [(&str, Check); 12] = [
+const CHECKS: [(&str, Check); 13] = [
     ("host/virtio", virtio),
     ("host/tools", tools),
     ("host/clippy", tools_clippy),
@@ -32,7 +32,11 @@ const CHECKS: [(&str, Check); 12] = [
     ("build/modinfo", modinfo),
     ("build/make", make),
     ("build/debug_config", debug_config),
+    (LONG, arm::check),
 ];
+
+/// What takes long: part of `make check-long`; of `make check` only if selected by this name.
+const LONG: &str = "arm/interrupts_follow_the_domain";
 
 /// The only one that depends on which kernel it is about, besides the cases in the machine.
 const OF_EACH_KERNEL: &str = "build/modules";
@@ -42,9 +46,16 @@ pub fn names() -> Vec<String> {
     CHECKS.iter().map(|(name, _)| (*name).to_owned()).collect()
 }
 
+/// Whether there is no time for a check.
+pub fn is_late(name: &str, selection: &Selection) -> bool {
+    name == LONG && !Context::is_long() && !selection.names(name)
+}
+
 /// Runs the selected checks.
 pub fn run(cx: &Context, selection: &Selection, report: &mut Report) {
-    let due = |name: &str| cx.flavour == Flavour::Stock || name == OF_EACH_KERNEL;
+    let due = |name: &str| {
+        (cx.flavour == Flavour::Stock || name == OF_EACH_KERNEL) && !is_late(name, selection)
+    };
     for (name, check) in CHECKS
         .iter()
         .filter(|(name, _)| selection.has(name) && due(name))
@@ -113,6 +124,7 @@ fn shellcheck(cx: &Context) -> Result<Vec<String>> {
         "tools/bootstrap",
         "tools/lab/init",
         "tools/lab/guest.init",
+        "tools/lab/arm.init",
         "tools/lab/agent",
         "tools/lab/wires",
         ".ci/run",

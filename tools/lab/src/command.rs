@@ -220,6 +220,7 @@ impl Check {
                 let why = match case {
                     Some(case) if late && case.needs("debug") => " (make check-debug)",
                     Some(_) if late => " (make check-long)",
+                    None if check::is_late(id, &selection) => " (make check-long)",
                     _ => "",
                 };
                 println!("{id}{why}");

@@ -39,14 +39,17 @@ pub fn kernel(cx: &Context, packages: &Packages) -> Result<Kernel> {
 /// Returns the options that the kernel of `source` does not take as they are asked for. The
 /// configuration is put into `dir`.
 pub fn configure(cx: &Context, source: &Path, dir: &Path) -> Result<Vec<String>> {
-    kconfig::tiny(cx, Flavour::Debug, source, dir, &options(cx)?)
+    kconfig::tiny(cx, Flavour::Debug, source, dir, &options(cx)?, &[])
 }
 
 /// All that is asked for.
 fn options(cx: &Context) -> Result<String> {
-    let fragment =
-        fs::read_to_string(cx.top.join(FRAGMENT)).with_context(|| format!("reading {FRAGMENT}"))?;
-    Ok(format!("{fragment}\n{CONFIG}"))
+    Ok(format!("{}\n{CONFIG}", fragment(cx)?))
+}
+
+/// What the project needs of a kernel.
+pub fn fragment(cx: &Context) -> Result<String> {
+    fs::read_to_string(cx.top.join(FRAGMENT)).with_context(|| format!("reading {FRAGMENT}"))
 }
 
 fn build(cx: &Context, packages: &Packages, dir: &Path) -> Result<()> {

@@ -42,7 +42,7 @@ fn build(cx: &Context, packages: &Packages, dir: &Path) -> Result<()> {
         &cx.cache.log("guest-unpack"),
         &source,
     )?;
-    let refused = kconfig::tiny(cx, Flavour::Stock, &source, &source, CONFIG)?;
+    let refused = kconfig::tiny(cx, Flavour::Stock, &source, &source, CONFIG, &[])?;
     ensure!(
         refused.is_empty(),
         "the guest's kernel does not take {}",

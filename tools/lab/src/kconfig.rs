@@ -10,7 +10,7 @@ use crate::context::{Context, Flavour};
 use crate::step;
 
 /// Configures `source` with `tinyconfig` and `options`, and returns those of them that the kernel does
-/// not take as they are asked for.
+/// not take as they are asked for. `words` are for `make`.
 ///
 /// The configuration is put into `dir`: `source` stays as it is, if it is another directory.
 pub fn tiny(
@@ -19,6 +19,7 @@ pub fn tiny(
     source: &Path,
     dir: &Path,
     options: &str,
+    words: &[&str],
 ) -> Result<Vec<String>> {
     let config = dir.join(".config");
     let make = |goal: &str| -> Result<()> {
@@ -26,6 +27,7 @@ pub fn tiny(
         // Not what the tree's own tools were built with would have them built again.
         make.arg(format!("HOSTCC={}", cx.versions.get("HOSTCC")?))
             .arg(format!("KCONFIG_CONFIG={}", config.display()))
+            .args(words)
             .arg(goal);
         let log = cx.cache.log(&format!("kconfig-{}", cx.checkout_key()));
         step::run("configuring a kernel", &log, &mut make).map(drop)

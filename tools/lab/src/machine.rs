@@ -111,7 +111,7 @@ impl Drop for Machine {
 }
 
 /// Waits until this host runs fewer machines than it has processors.
-fn turn(cx: &Context) -> Result<Lock> {
+pub fn turn(cx: &Context) -> Result<Lock> {
     let machines = std::thread::available_parallelism().map_or(1, usize::from);
     for number in 1..machines {
         if let Some(lock) = cx.cache.try_lock(&format!("machine-{number}"))? {

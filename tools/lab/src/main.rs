@@ -6,6 +6,7 @@
 
 mod agent;
 mod archive;
+mod arm;
 mod cache;
 mod case;
 mod check;

@@ -8,7 +8,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::context::Context;
+use crate::context::{Context, Flavour};
 use crate::step;
 
 /// Parts of the checkout that Kbuild needs.
@@ -56,6 +56,17 @@ fn copy_sources(cx: &Context, to: &Path) -> Result<()> {
 }
 
 fn kbuild(cx: &Context, tree: &Path, kind: &str, text: &str, more: &[&str]) -> Result<PathBuf> {
+    kbuild_with(cx, tree, cx.flavour, kind, text, more)
+}
+
+fn kbuild_with(
+    cx: &Context,
+    tree: &Path,
+    flavour: Flavour,
+    kind: &str,
+    text: &str,
+    more: &[&str],
+) -> Result<PathBuf> {
     let name = format!("{kind}-{}", cx.checkout_key());
     let _lock = cx
         .cache
@@ -64,7 +75,7 @@ fn kbuild(cx: &Context, tree: &Path, kind: &str, text: &str, more: &[&str]) -> R
     let dir = cx.cache.path(&name);
     quietly(&dir, text, &log, || {
         copy_sources(cx, &dir)?;
-        let mut make = cx.kernel_make(cx.flavour, tree)?;
+        let mut make = cx.kernel_make(flavour, tree)?;
         make.arg(format!("M={}", dir.display()))
             .args(more)
             .arg("modules");
@@ -149,6 +160,18 @@ fn made(dir: &Path) -> Result<Vec<PathBuf>> {
         .collect();
     anyhow::ensure!(!files.is_empty(), "Kbuild makes no module");
     Ok(files)
+}
+
+/// Builds the modules with the toolchain of a `flavour` and words for `make`, apart from others as
+/// `kind`. Returns where they are.
+pub fn build_with(
+    cx: &Context,
+    tree: &Path,
+    flavour: Flavour,
+    kind: &str,
+    more: &[&str],
+) -> Result<PathBuf> {
+    kbuild_with(cx, tree, flavour, kind, "building the modules", more)
 }
 
 /// What a user does who has a kernel tree that knows Rust: `make`, `make install`, `make clean`. Returns

@@ -76,7 +76,7 @@ pub fn key(cx: &Context) -> Result<String> {
 }
 
 /// `apt-get` or `apt-cache` with its state in the cache: the sysroot stays as it was made.
-fn apt(cx: &Context, tool: &str) -> Result<Command> {
+pub fn apt(cx: &Context, tool: &str) -> Result<Command> {
     let state = cx.cache.path("apt");
     fs::create_dir_all(state.join("lists/partial"))?;
     fs::create_dir_all(state.join("archives/partial"))?;
