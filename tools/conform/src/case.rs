@@ -8,6 +8,8 @@ use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
 use vdpa_user::device::Device;
 
+/// VHOST_BACKEND_F_SUSPEND.
+pub const SUSPEND: u64 = 1 << 4;
 /// VHOST_BACKEND_F_IOTLB_PERSIST.
 pub const IOTLB_PERSIST: u64 = 1 << 8;
 

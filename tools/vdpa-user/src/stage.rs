@@ -25,16 +25,19 @@ pub enum Stage {
     Described,
     /// DRIVER_OK is set, and there is no virtqueue.
     Queueless,
+    /// FAILED is set: the driver has given the device up.
+    Failed,
 }
 
 impl Stage {
     /// All of them, in the order in which a device goes through them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Owned,
         Self::Acknowledged,
         Self::Negotiated,
         Self::Described,
         Self::Queueless,
+        Self::Failed,
     ];
 
     /// Brings a device so far that has been reset.
@@ -57,6 +60,10 @@ impl Stage {
                 device.negotiate(LEAST)?;
                 device.add_status(status::DRIVER_OK)
             }
+            Self::Failed => {
+                device.negotiate(LEAST)?;
+                device.add_status(status::FAILED)
+            }
         }
     }
 }
@@ -69,6 +76,7 @@ impl fmt::Display for Stage {
             Self::Negotiated => "negotiated",
             Self::Described => "described",
             Self::Queueless => "live without queues",
+            Self::Failed => "given up",
         })
     }
 }

@@ -2,6 +2,7 @@
 
 //! Resets, and closing, which is one.
 
+use std::fmt;
 use std::thread::sleep;
 
 use anyhow::{Context, Result};
@@ -10,7 +11,9 @@ use vdpa_user::port::Setup;
 use vdpa_user::stage::{LEAST, Stage};
 
 use crate::bench::{Live, WATCHED};
-use crate::case::{Case, IOTLB_PERSIST, Target, Verdict, fail, pass, skip, source, verdict};
+use crate::case::{
+    Case, IOTLB_PERSIST, SUSPEND, Target, Verdict, fail, pass, skip, source, verdict,
+};
 
 pub const CASES: &[Case] = &[
     Case {
@@ -64,34 +67,74 @@ pub const CASES: &[Case] = &[
     },
 ];
 
-/// A device that was brought up to each stage, and one that is live: with the name of where it is.
-fn everywhere() -> impl Iterator<Item = (String, Option<Stage>)> {
-    Stage::ALL
-        .map(|stage| (stage.to_string(), Some(stage)))
-        .into_iter()
-        .chain([("live".to_owned(), None)])
+/// Where a device can be when it is reset.
+#[derive(Clone, Copy)]
+enum Place {
+    /// Brought up so far.
+    Stage(Stage),
+    /// Live, with nothing to do.
+    Live,
+    /// Live, and told of requests that nobody has looked for.
+    Working,
+    /// Suspended.
+    Suspended,
 }
 
-/// Brings a device to a stage, or live.
-fn bring(device: Device, stage: Option<Stage>) -> Result<Device> {
-    match stage {
-        Some(stage) => stage.bring(&device).map(|()| device),
-        None => Ok(Live::start(device, Setup::default())?.device),
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Stage(stage) => stage.fmt(f),
+            Self::Live => f.write_str("live"),
+            Self::Working => f.write_str("at work"),
+            Self::Suspended => f.write_str("suspended"),
+        }
     }
 }
 
-/// The names of all places.
-fn places() -> String {
-    everywhere()
-        .map(|(name, _)| name)
+impl Place {
+    /// All that a device can be brought to.
+    fn all(target: &Target) -> Result<Vec<Self>> {
+        let mut all: Vec<_> = Stage::ALL.map(Self::Stage).into();
+        all.extend([Self::Live, Self::Working]);
+        if target.open()?.backend_features()? & SUSPEND != 0 {
+            all.push(Self::Suspended);
+        }
+        Ok(all)
+    }
+
+    /// Brings a device there.
+    fn bring(self, device: Device) -> Result<Device> {
+        match self {
+            Self::Stage(stage) => stage.bring(&device).map(|()| device),
+            Self::Live => Ok(Live::start(device, Setup::default())?.device),
+            Self::Working => {
+                let mut live = Live::start(device, Setup::default())?;
+                live.offer(4)?;
+                Ok(live.device)
+            }
+            Self::Suspended => {
+                let device = Live::start(device, Setup::default())?.device;
+                device.suspend()?;
+                Ok(device)
+            }
+        }
+    }
+}
+
+/// The names of places.
+fn names(places: &[Place]) -> String {
+    places
+        .iter()
+        .map(Place::to_string)
         .collect::<Vec<_>>()
         .join(", ")
 }
 
 fn in_every_state(target: &Target) -> Result<Verdict> {
+    let places = Place::all(target)?;
     let mut device = target.claim()?;
-    for (state, stage) in everywhere() {
-        device = bring(device, stage)?;
+    for state in &places {
+        device = state.bring(device)?;
         for _ in 0..2 {
             device.reset().with_context(|| format!("while {state}"))?;
         }
@@ -101,12 +144,13 @@ fn in_every_state(target: &Target) -> Result<Verdict> {
             .with_context(|| format!("after a reset while {state}"))?;
         device = live.stop()?;
     }
-    pass(places())
+    pass(names(&places))
 }
 
 fn closed_in_every_state(target: &Target) -> Result<Verdict> {
-    for (state, stage) in everywhere() {
-        drop(bring(target.claim()?, stage)?);
+    let places = Place::all(target)?;
+    for state in &places {
+        drop(state.bring(target.claim()?)?);
         let device = target.claim()?;
         let shown = device.status()?;
         if shown != 0 {
@@ -118,7 +162,7 @@ fn closed_in_every_state(target: &Target) -> Result<Verdict> {
             .work(5)
             .with_context(|| format!("closed while {state}"))?;
     }
-    pass(places())
+    pass(names(&places))
 }
 
 fn at_rest(target: &Target) -> Result<Verdict> {

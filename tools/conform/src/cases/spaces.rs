@@ -2,13 +2,15 @@
 
 //! Groups of queues, their address spaces, and what is mapped there.
 
+use std::thread::sleep;
+
 use anyhow::Result;
 use vdpa_user::device::{Device, feature};
 use vdpa_user::ioctl::{self, Argument};
 use vdpa_user::memory;
-use vdpa_user::port::{self, Setup};
+use vdpa_user::port::{self, Port, Setup};
 
-use crate::bench::{Class, Live};
+use crate::bench::{Class, Live, WATCHED};
 use crate::case::{Case, Target, Verdict, fail, pass, skip, source, verdict};
 
 pub const CASES: &[Case] = &[
@@ -60,6 +62,20 @@ pub const CASES: &[Case] = &[
         demands: "VHOST_IOTLB_INVALIDATE takes a mapping away, VHOST_IOTLB_UPDATE puts it back, while nobody uses it",
         source: source::TYPES,
         run: again,
+    },
+    Case {
+        id: "spaces-8",
+        title: "a group works in its address space",
+        demands: "the control queue in another address space is served there",
+        source: source::UAPI,
+        run: works_apart,
+    },
+    Case {
+        id: "spaces-9",
+        title: "a group reaches no other address space",
+        demands: "the control queue in another address space is not served if its memory is mapped in the first one only",
+        source: source::UAPI,
+        run: is_kept_apart,
     },
 ];
 
@@ -186,4 +202,58 @@ fn again(target: &Target) -> Result<Verdict> {
     let mut live = Live::start(device, Setup::default())?;
     live.work(10)?;
     pass("3 times")
+}
+
+/// A network device with its control queue in the second address space, whose memory is mapped there
+/// if `mapped`; or why there is none.
+fn apart(target: &Target, mapped: bool) -> Result<Result<Port, Verdict>> {
+    /// Between what the address spaces have mapped.
+    const SHIFT: u64 = 0x4000_0000;
+
+    let mut device = target.claim()?;
+    let offered = device.features()?;
+    if Class::of(&device)? != Class::Net || offered & feature::CTRL_VQ == 0 {
+        return Ok(Err(skip("there is no control queue")?));
+    }
+    if number(&device, ioctl::VHOST_VDPA_GET_AS_NUM())? < 2 {
+        return Ok(Err(skip("there is one address space")?));
+    }
+    let setup = Setup {
+        control: true,
+        control_shift: if mapped { SHIFT } else { 0 },
+        ..Setup::default()
+    };
+    if mapped {
+        device.map_in(1, memory::BASE + SHIFT)?;
+    }
+    let port = Port::start_with(device, setup, |device| {
+        let control = u32::from(port::control_index(device, offered)?);
+        device.set_group_asid(device.group(control)?, 1)
+    })?;
+    Ok(Ok(port))
+}
+
+/// A command that every device knows: receive all, or not.
+const PROMISCUOUS: [u8; 3] = [0, 0, 1];
+
+fn works_apart(target: &Target) -> Result<Verdict> {
+    let mut port = match apart(target, true)? {
+        Ok(port) => port,
+        Err(skipped) => return Ok(skipped),
+    };
+    let answer = port.command(&[&PROMISCUOUS])?;
+    verdict(answer <= 1, format!("the answer is {answer}"))
+}
+
+fn is_kept_apart(target: &Target) -> Result<Verdict> {
+    let mut port = match apart(target, false)? {
+        Ok(port) => port,
+        Err(skipped) => return Ok(skipped),
+    };
+    port.ask(&[&PROMISCUOUS])?;
+    sleep(WATCHED);
+    if port.is_answered()? {
+        return fail("it was served");
+    }
+    pass("it was not served")
 }

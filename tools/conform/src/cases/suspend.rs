@@ -9,7 +9,7 @@ use vdpa_user::ioctl;
 use vdpa_user::port::Setup;
 
 use crate::bench::Live;
-use crate::case::{Case, Target, Verdict, fail, pass, skip, source, verdict};
+use crate::case::{Case, SUSPEND, Target, Verdict, fail, pass, skip, source, verdict};
 use vdpa_user::stage::LEAST;
 
 pub const CASES: &[Case] = &[
@@ -57,7 +57,6 @@ pub const CASES: &[Case] = &[
     },
 ];
 
-const SUSPEND: u64 = 1 << 4;
 const RESUME: u64 = 1 << 5;
 
 fn offers(target: &Target, bit: u64) -> Result<bool> {

@@ -64,15 +64,31 @@ impl Port {
         Ok((returned, answer(control, memory)?))
     }
 
+    /// Gives the control queue a command, piece by piece.
+    pub fn ask(&mut self, pieces: &[&[u8]]) -> Result<()> {
+        let Some(control) = &mut self.control else {
+            bail!("there is no control queue");
+        };
+        let chain = chain(control, &self.device.memory, pieces)?;
+        control.ring.add(&chain, 0)?;
+        control.publish()
+    }
+
+    /// Whether a command has come back.
+    pub fn is_answered(&mut self) -> Result<bool> {
+        let Some(control) = &mut self.control else {
+            bail!("there is no control queue");
+        };
+        Ok(control.ring.take()?.is_some())
+    }
+
     /// Gives the control queue a command, piece by piece, and waits for the answer.
     pub fn command(&mut self, pieces: &[&[u8]]) -> Result<u8> {
+        self.ask(pieces)?;
         let Some(control) = &mut self.control else {
             bail!("there is no control queue");
         };
         let memory = &self.device.memory;
-        let chain = chain(control, memory, pieces)?;
-        control.ring.add(&chain, 0)?;
-        control.publish()?;
         let mut used = None;
         crate::wait::until("an answer of the control queue", || {
             used = control.ring.take()?;
