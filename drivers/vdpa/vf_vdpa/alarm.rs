@@ -29,6 +29,32 @@ use vdpa::{
     virtio_bus::break_virtqueues, //
 };
 
+/// A line of the log a second.
+#[pin_data]
+struct Rate {
+    #[pin]
+    last: Mutex<Option<Instant<Monotonic>>>,
+}
+
+impl Rate {
+    fn new() -> impl PinInit<Self> {
+        pin_init!(Self {
+            last <- new_mutex!(None, "vf_vdpa::Rate"),
+        })
+    }
+
+    /// Returns whether there may be one now, which the caller then writes.
+    fn allows(&self) -> bool {
+        let mut last = self.last.lock();
+        let quiet = last.is_some_and(|last| last.elapsed() < Delta::from_secs(1));
+
+        if !quiet {
+            *last = Some(Instant::now());
+        }
+        !quiet
+    }
+}
+
 /// Who is told of a function's changes, and what has changed.
 #[pin_data]
 pub(crate) struct Alarm {
@@ -41,8 +67,13 @@ pub(crate) struct Alarm {
     stale: Atomic<bool>,
     /// The device has to be reset, which the consumer was not told yet.
     broken: Atomic<bool>,
+    /// Of what a consumer has done.
     #[pin]
-    last_complaint: Mutex<Option<Instant<Monotonic>>>,
+    complaints: Rate,
+    /// Of what the device has done, or what has been found in rings: what a consumer
+    /// does all the time must not hide it.
+    #[pin]
+    reports: Rate,
 }
 
 impl Alarm {
@@ -54,7 +85,8 @@ impl Alarm {
                 config_interrupts: Atomic::new(0),
                 stale: Atomic::new(true),
                 broken: Atomic::new(false),
-                last_complaint <- new_mutex!(None, "vf_vdpa::Alarm"),
+                complaints <- Rate::new(),
+                reports <- Rate::new(),
             }),
             GFP_KERNEL,
         )
@@ -90,28 +122,24 @@ impl Alarm {
     /// Demands a reset from the consumer, for a reason that is logged, from a context that cannot
     /// wait for the lock of the function. May sleep.
     pub(crate) fn raise(&self, why: fmt::Arguments<'_>) {
-        self.complain(why);
+        self.report(why);
         self.broken.xchg(true, Full);
         // It may be waiting for an answer.
         break_virtqueues(&self.dev);
         self.config.call();
     }
 
-    /// Logs something that a consumer can provoke, unless it has just been done: a line a second. May
-    /// sleep.
+    /// Logs something that a consumer can provoke, unless that has just been done. May sleep.
     pub(crate) fn complain(&self, what: fmt::Arguments<'_>) {
-        if self.may_complain() {
+        if self.complaints.allows() {
             dev_warn!(&*self.dev, "{}\n", what);
         }
     }
 
-    fn may_complain(&self) -> bool {
-        let mut last = self.last_complaint.lock();
-        let quiet = last.is_some_and(|last| last.elapsed() < Delta::from_secs(1));
-
-        if !quiet {
-            *last = Some(Instant::now());
+    /// Logs something that the device has done, unless that has just been done. May sleep.
+    pub(crate) fn report(&self, what: fmt::Arguments<'_>) {
+        if self.reports.allows() {
+            dev_warn!(&*self.dev, "{}\n", what);
         }
-        !quiet
     }
 }

@@ -41,11 +41,11 @@ impl Function<'_> {
         }
         let status = self.shared.transport.status();
         if status.is_gone() {
-            self.complain(fmt!("cannot be reached"));
+            self.report(fmt!("cannot be reached"));
             return self.cut_off(control);
         }
         if !status.contains(Status::DRIVER_OK) {
-            self.complain(fmt!("was reset behind our back"));
+            self.report(fmt!("was reset behind our back"));
             self.sever();
             control.phase = Phase::Lost;
             return control.demand_reset();
@@ -74,12 +74,12 @@ impl Function<'_> {
 
         if settled != Ok(true) {
             self.shared.receivers.alarm.mark_stale();
-            return self.complain(fmt!("the configuration does not settle"));
+            return self.report(fmt!("the configuration does not settle"));
         }
         if fresh[..] != control.config[..] {
             if !control.may_change() {
                 self.shared.receivers.alarm.mark_stale();
-                return self.complain(fmt!("the configuration changes all the time"));
+                return self.report(fmt!("the configuration changes all the time"));
             }
             control.config = fresh;
             control.generation = control.generation.wrapping_add(1);

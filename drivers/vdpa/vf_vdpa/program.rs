@@ -365,8 +365,13 @@ impl Function<'_> {
         }
     }
 
-    /// Logs something that a consumer can provoke, unless it has just been done.
+    /// Logs something that a consumer can provoke, unless that has just been done.
     pub(crate) fn complain(&self, what: fmt::Arguments<'_>) {
         self.shared.receivers.alarm.complain(what);
+    }
+
+    /// Logs something that the device has done by itself, unless that has just been done.
+    pub(crate) fn report(&self, what: fmt::Arguments<'_>) {
+        self.shared.receivers.alarm.report(what);
     }
 }

@@ -85,7 +85,7 @@ impl Function<'_> {
         }
         if !self.enabled.is_master() {
             if control.phase != Phase::CutOff {
-                self.complain(fmt!(
+                self.report(fmt!(
                     "was reset behind our back, restoring its configuration"
                 ));
             }
@@ -95,7 +95,7 @@ impl Function<'_> {
             }
         }
         if let Err(error) = self.shared.transport.reset() {
-            self.complain(fmt!(
+            self.report(fmt!(
                 "does not finish its reset (error {}), resetting the function",
                 error.to_errno()
             ));
