@@ -47,17 +47,18 @@ pub(crate) fn as_raw(pdev: &pci::Device) -> *mut bindings::pci_dev {
 /// Returns a snapshot of the first 256 bytes of configuration space.
 ///
 /// A byte that cannot be read is all ones, as it is when the function is gone.
-pub fn config_snapshot(pdev: &pci::Device<Bound>) -> KVec<u8> {
+///
+/// # Errors
+///
+/// `ENOMEM`
+pub fn config_snapshot(pdev: &pci::Device<Bound>) -> Result<KVec<u8>> {
     let config = pdev.config_space();
-    let bytes = (0..CONFIG_LEN).map(|offset| config.try_read8(offset).unwrap_or(0xff));
-    let mut snapshot = KVec::new();
+    let mut snapshot = KVec::from_elem(0xff, CONFIG_LEN, GFP_KERNEL)?;
 
-    for byte in bytes {
-        if snapshot.push(byte, GFP_KERNEL).is_err() {
-            break;
-        }
+    for (offset, byte) in snapshot.iter_mut().enumerate() {
+        *byte = config.try_read8(offset).unwrap_or(0xff);
     }
-    snapshot
+    Ok(snapshot)
 }
 
 /// Returns the length of a BAR in bytes, [`None`] if it is absent or an I/O BAR.

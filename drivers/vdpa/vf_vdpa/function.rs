@@ -196,7 +196,7 @@ fn find_layout(pdev: &pci::Device<Bound>) -> Result<Layout> {
         *bar = memory_bar_len(pdev, index).map(|len| Bar { len });
     }
 
-    capability::parse(&config_snapshot(pdev), &bars).map_err(|error| {
+    capability::parse(&config_snapshot(pdev)?, &bars).map_err(|error| {
         dev_err!(pdev, "refused: {}\n", Text(error));
         ENODEV
     })
