@@ -27,11 +27,15 @@ ask() { # whatever a process can ask for, of one that comes and goes
 }
 
 write() { # into rings what does not belong there
-	timeout 20 "$CLIENT" scribble "$(vhost_node b)" --seed $RANDOM --rounds 1
+	# One round is not enough for all that the client wants to see of nonsense.
+	timeout 20 "$CLIENT" scribble "$(vhost_node b)" --seed $RANDOM --rounds 1 | grep "^ok .*the device works afterwards"
 }
 
-flow() { # frames, on the other wire
-	timeout 20 "$CLIENT" transfer "$(vhost_node c)" "$(vhost_node d)" --count 200
+flow() { # frames, on the other wire, whose devices others take away
+	vdpa_add "${VF[2]}" c
+	vdpa_add "${VF[3]}" d
+	bus vhost c && bus vhost d &&
+		timeout 20 "$CLIENT" transfer "$(vhost_node c)" "$(vhost_node d)" --count 50
 }
 
 manage() { # a device, of one of four functions
@@ -101,6 +105,8 @@ at_once() {
 	done
 	ok "seed $1: $(for act in "${acts[@]}"; do echo -n "$act $(cat "/tmp/$act.count") times, "; done)all came to an end"
 	for act in "${acts[@]}"; do
+		# Whose devices are taken away all the time, may come to nothing in a minute.
+		[ "$act" != flow ] || [ "$(long_run short long)" = long ] || continue
 		match "$(cat "/tmp/$act.count")" "[1-9]* of *" "$act was done now and then"
 	done
 }
