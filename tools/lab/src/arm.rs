@@ -9,14 +9,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 
 use crate::archive::Archive;
 use crate::cache::Key;
 use crate::context::{Context, Flavour};
 use crate::ktap::{self, Verdict};
 use crate::packages::{self, Packages};
-use crate::{console, debug, kconfig, machine, module, step};
+use crate::{console, debug, emulator, kconfig, machine, module, step};
 
 /// What the kernel is told besides.
 const CONFIG: &str = include_str!("../arm.config");
@@ -110,18 +110,7 @@ fn kernel(cx: &Context, packages: &Packages) -> Result<PathBuf> {
     let options = options(cx)?;
     let key = Key::default().add(packages::key(cx)?).add(&options).name();
     cx.cache.entry("arm", &key, |dir| {
-        let source = dir.join("source");
-        packages.unpack_source(
-            "unpacking the Arm kernel's source",
-            &cx.cache.log("arm-unpack"),
-            &source,
-        )?;
-        let refused = kconfig::tiny(cx, Flavour::Debug, &source, &source, &options, &[ARCH])?;
-        ensure!(
-            refused.is_empty(),
-            "the Arm kernel does not take {}",
-            refused.join(", ")
-        );
+        let source = kconfig::source(cx, packages, "arm", Flavour::Debug, dir, &options, &[ARCH])?;
         // LLVM compiles for any processor: there is no other compiler to be had.
         let mut make = cx.kernel_make(Flavour::Debug, &source)?;
         make.args([ARCH, "Image", "modules"]);
@@ -322,13 +311,7 @@ fn emulated(emulator: &Path, kernel: &Path, archive: &Path, log: &Path) -> Comma
     // A lab that is killed takes its machine with it.
     command.args(["--pdeathsig", "KILL"]).arg(emulator);
     command
-        .args([
-            "-nodefaults",
-            "-no-user-config",
-            "-display",
-            "none",
-            "-no-reboot",
-        ])
+        .args(emulator::BARE)
         .args([
             "-accel",
             "tcg,thread=multi",

@@ -5,7 +5,7 @@
 use std::fs;
 use std::path::Path;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 
 use crate::cache::Key;
 use crate::context::{Context, Flavour};
@@ -53,19 +53,16 @@ pub fn fragment(cx: &Context) -> Result<String> {
 }
 
 fn build(cx: &Context, packages: &Packages, dir: &Path) -> Result<()> {
-    let source = dir.join("source");
-    packages.unpack_source(
-        "unpacking the debug kernel's source",
-        &cx.cache.log("debug-unpack"),
-        &source,
+    let source = kconfig::source(
+        cx,
+        packages,
+        "debug",
+        Flavour::Debug,
+        dir,
+        &options(cx)?,
+        &[],
     )?;
     fs::write(source.join("localversion"), "-vf-debug\n")?;
-    let refused = configure(cx, &source, &source)?;
-    ensure!(
-        refused.is_empty(),
-        "the debug kernel does not take {}",
-        refused.join(", ")
-    );
     let log = cx.cache.log("debug");
     step::run(
         "building the debug kernel (once, half an hour)",

@@ -21,6 +21,15 @@ const CMDLINE: &str = "console=ttyS0 loglevel=7 mitigations=off no_timer_check i
     rcupdate.rcu_cpu_stall_timeout=300 watchdog_thresh=60 sysctl.kernel.hung_task_timeout_secs=50 \
     oops=panic panic=-1 printk.devkmsg=on net.ifnames=0 iommu.debug_pagealloc=1";
 
+/// A machine with nothing in it, which ends when it would begin again.
+pub const BARE: [&str; 5] = [
+    "-nodefaults",
+    "-no-user-config",
+    "-display",
+    "none",
+    "-no-reboot",
+];
+
 /// The file behind the disk, below the sockets.
 pub const DISK: &str = "disk";
 /// Its length in bytes.
@@ -77,13 +86,7 @@ pub fn command(
         _ => "tcg,thread=multi",
     };
     command
-        .args([
-            "-nodefaults",
-            "-no-user-config",
-            "-display",
-            "none",
-            "-no-reboot",
-        ])
+        .args(BARE)
         .args([
             "-accel",
             accel,

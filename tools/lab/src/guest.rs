@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 
 use crate::archive::Archive;
 use crate::cache::Key;
@@ -36,18 +36,7 @@ pub fn initramfs() -> Result<Vec<u8>> {
 }
 
 fn build(cx: &Context, packages: &Packages, dir: &Path) -> Result<()> {
-    let source = dir.join("source");
-    packages.unpack_source(
-        "unpacking the guest kernel's source",
-        &cx.cache.log("guest-unpack"),
-        &source,
-    )?;
-    let refused = kconfig::tiny(cx, Flavour::Stock, &source, &source, CONFIG, &[])?;
-    ensure!(
-        refused.is_empty(),
-        "the guest's kernel does not take {}",
-        refused.join(", ")
-    );
+    let source = kconfig::source(cx, packages, "guest", Flavour::Stock, dir, CONFIG, &[])?;
     let log = cx.cache.log("guest");
     step::run(
         "building the guest's kernel (once, several minutes)",

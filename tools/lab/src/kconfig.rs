@@ -2,12 +2,43 @@
 //! Kernels of our own: the smallest configuration that there is, and what is asked for besides.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 use crate::context::{Context, Flavour};
+use crate::packages::Packages;
 use crate::step;
+
+/// Unpacks the kernel's source into `dir`, and configures it with `tinyconfig` and `options`, for the
+/// kernel `name`. `words` are for `make`.
+///
+/// # Errors
+///
+/// Among others, if it does not take an option as it is asked for.
+pub fn source(
+    cx: &Context,
+    packages: &Packages,
+    name: &str,
+    flavour: Flavour,
+    dir: &Path,
+    options: &str,
+    words: &[&str],
+) -> Result<PathBuf> {
+    let source = dir.join("source");
+    packages.unpack_source(
+        &format!("unpacking the source of the {name} kernel"),
+        &cx.cache.log(&format!("{name}-unpack")),
+        &source,
+    )?;
+    let refused = tiny(cx, flavour, &source, &source, options, words)?;
+    ensure!(
+        refused.is_empty(),
+        "the {name} kernel does not take {}",
+        refused.join(", ")
+    );
+    Ok(source)
+}
 
 /// Configures `source` with `tinyconfig` and `options`, and returns those of them that the kernel does
 /// not take as they are asked for. `words` are for `make`.
