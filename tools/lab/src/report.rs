@@ -64,6 +64,22 @@ fn quoted(word: &str) -> String {
     }
 }
 
+/// Lines of a log that are worth showing where nobody can open it.
+const END: usize = 60;
+
+/// The last lines of a log, as they are shown below what failed.
+fn end(log: &str) -> String {
+    let lines: Vec<&str> = log.lines().collect();
+    let from = lines.len().saturating_sub(END);
+    let mut shown = String::new();
+    for line in lines.iter().skip(from) {
+        shown += "       | ";
+        shown += line;
+        shown.push('\n');
+    }
+    shown
+}
+
 /// One finished case.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Record {
@@ -119,6 +135,13 @@ impl Report {
             }
             if let Some(log) = log {
                 println!("       log: {}", log.display());
+                // Nobody can look into the logs of a machine that is gone.
+                if env::var_os("CI").is_some_and(|ci| ci == "true") {
+                    match fs::read(log) {
+                        Ok(bytes) => print!("{}", end(&String::from_utf8_lossy(&bytes))),
+                        Err(error) => println!("       which cannot be read: {error}"),
+                    }
+                }
             }
         }
         let log = log.map(Path::to_owned);
@@ -218,6 +241,17 @@ mod tests {
             command.ends_with("tools/bootstrap check a 'b/c*'"),
             "{command}"
         );
+    }
+
+    #[test]
+    fn the_end_of_a_log_is_shown() {
+        let lines: Vec<String> = (1..=100).map(|line| format!("line {line}")).collect();
+        let shown = end(&lines.join("\n"));
+        assert_eq!(shown.lines().count(), END);
+        assert!(shown.starts_with("       | line 41\n"), "{shown}");
+        assert!(shown.ends_with("       | line 100\n"), "{shown}");
+        assert_eq!(end("one"), "       | one\n");
+        assert_eq!(end(""), "");
     }
 
     #[test]

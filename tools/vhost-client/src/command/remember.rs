@@ -31,7 +31,7 @@ pub fn run(report: &mut Report, wire: &Wire, rounds: u32) -> Result<()> {
         ..Setup::default()
     };
     let mut ports = [Port::open(&wire.a, setup)?, Port::open(&wire.b, setup)?];
-    let all = strays(&mut ports, NOBODY)?;
+    let all = strays(&mut ports, NOBODY).context("before it is told an address")?;
     report.check(
         all == STRAY,
         "a device that was told nothing lets all frames pass",
@@ -53,7 +53,7 @@ pub fn run(report: &mut Report, wire: &Wire, rounds: u32) -> Result<()> {
         "the control queue goes on",
         format!("{answer:?}"),
     );
-    let all = strays(&mut ports, NOBODY)?;
+    let all = strays(&mut ports, NOBODY).context("told to let all frames pass")?;
     report.check(
         all == STRAY,
         "told to let all frames pass, it does",
@@ -81,7 +81,7 @@ fn filters(report: &mut Report, ports: &mut [Port], when: &str) -> Result<()> {
         format!("{when} the frames to its address pass"),
         exchange::verify(ports, &BOTH, FRAMES),
     );
-    let passed = strays(ports, ADDRESS)?;
+    let passed = strays(ports, ADDRESS).with_context(|| when.to_owned())?;
     report.check(
         passed == 0,
         format!("{when} frames to nobody do not pass"),
@@ -109,15 +109,18 @@ fn strays(ports: &mut [Port], own: [u8; 6]) -> Result<u32> {
     for pair in &mut from.pairs {
         pair.transmit.publish()?;
     }
-    let mut strays = 0;
-    wait::until("the last frame", || {
-        from.reap(0)?;
+    let (mut strays, mut taken) = (0, 0);
+    let waited = wait::until("the last frame", || {
+        taken += from.reap(0)?;
         let mut last = false;
         for tag in to.receive(0)?.iter().filter(|tag| tag.run == run) {
             strays += u32::from(tag.flow == STRAYS);
             last |= tag.flow == LAST;
         }
         Ok(last)
+    });
+    waited.with_context(|| {
+        format!("the sender's device has taken {taken} frames, {strays} to nobody have arrived")
     })?;
     Ok(strays)
 }
