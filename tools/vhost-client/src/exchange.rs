@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use vdpa_user::frame::{self, Tag};
 use vdpa_user::port::Port;
-use vdpa_user::wait::{self, PATIENCE};
+use vdpa_user::wait::{self, Patience};
 
 /// Frames of one direction that may be on their way: less than a receive queue holds, so that a
 /// lost frame is a fault and not an overrun.
@@ -133,6 +133,7 @@ pub fn run(
     }
     let start = Instant::now();
     let mut progress = Instant::now();
+    let mut patience = Patience::new(progress);
     loop {
         let want = match goal {
             Goal::Frames(count) => count,
@@ -153,6 +154,7 @@ pub fn run(
         on_tick(ports, &mut outcome.tallies)?;
         if moved {
             progress = Instant::now();
+            patience = Patience::new(progress);
         } else if let Goal::Time(_) = goal {
             for port in ports.iter() {
                 if !port.alive().unwrap_or(false) {
@@ -161,7 +163,7 @@ pub fn run(
                 }
             }
             outcome.tallies.iter_mut().for_each(Tally::forgive);
-        } else if progress.elapsed() > PATIENCE {
+        } else if patience.has_ended(Instant::now()) {
             bail!("{}", standstill(ports, &outcome));
         }
     }
