@@ -86,6 +86,58 @@ handed_back() { # handed_back BDF QUEUE: its relay ended before all was through
 	match "$line" "*, 1[0-9][0-9][0-9] forwarded*" "what came afterwards was not relayed"
 }
 
+# A frame that needs more receive buffers than are left before the boundary: the device waits for
+# those that are held back, and tells nobody. It gets them, and the queue stays relayed, up to a
+# boundary at which a frame ends.
+# limit: 600
+case_merged_frames_pass_the_boundary() {
+	vhost_pair 0
+	local vdev
+	# Each begins with more than the queue holds, so that frames flow when it comes to the
+	# boundary, and with as many as make a frame lie across it.
+	merged_frames 46 --count 300 --size 16
+	merged_frames 35 --count 300 --size 16 --event-index
+	merged_frames 76 --count 300 --size 32
+	for vdev in "$A" "$B"; do
+		eq "$(counted "$vdev" hand_backs)" 0 "the receive queue of $vdev was not handed back"
+		# 300 frames take 1999 buffers.
+		run_ok test "$(counted "$vdev" returned)" -ge $((3 * 1999))
+	done
+	# The next boundary, at which a frame ends, comes after some 9800 frames. Who is slow
+	# just there seems to wait for more, as well.
+	for _ in 1 2 3; do
+		merged_frames 363 --count 10000
+		! { was_handed_back "$A" && was_handed_back "$B"; } || break
+	done
+	for vdev in "$A" "$B"; do
+		run_ok was_handed_back "$vdev"
+	done
+}
+
+# merged_frames LEFT OPTION...: frames of several buffers, from LEFT buffers before the boundary on
+merged_frames() {
+	local left=$1 node
+	shift
+	client transfer "$NODE_A" "$NODE_B" --merge --start $((65536 - left)) "$@" >/tmp/merged.log
+	cat /tmp/merged.log
+	for node in "$NODE_A" "$NODE_B"; do
+		match "$(grep "^# $node received" /tmp/merged.log)" "*, 1 over index 0" \
+			"of $left buffers too few were left for a frame at $node"
+	done
+	# What has stalled would stall each time, and each takes long.
+	[ "$FAILURES" -eq 0 ] || exit 1
+}
+
+counted() { # counted BDF COUNTER: what was counted of its first receive queue
+	local count
+	count=$(grep '^vq 0: ' "$DEBUG/vf_vdpa-$1/state" | sed -n "s/.*, \([0-9]*\) $2.*/\1/p")
+	echo "${count:-0}"
+}
+
+was_handed_back() { # was_handed_back BDF: its first receive queue was
+	[ "$(counted "$1" hand_backs)" -gt 0 ]
+}
+
 # Without RING_RESET nothing is handed back.
 # limit: 180
 case_stays_relayed() {

@@ -28,6 +28,8 @@ pub mod feature {
     pub const MTU: u64 = 1 << 3;
     /// The hardware address is in the configuration space.
     pub const MAC: u64 = 1 << 5;
+    /// A received packet may be spread over several buffers.
+    pub const MRG_RXBUF: u64 = 1 << 15;
     /// The link state is in the configuration space.
     pub const STATUS: u64 = 1 << 16;
     /// There is a control queue.

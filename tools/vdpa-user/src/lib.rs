@@ -7,6 +7,7 @@ pub mod doorbell;
 pub mod frame;
 pub mod ioctl;
 pub mod memory;
+pub mod merge;
 mod packed;
 pub mod port;
 pub mod queue;

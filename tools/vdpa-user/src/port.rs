@@ -11,6 +11,7 @@ use vmm_sys_util::eventfd::EventFd;
 
 use crate::device::{Device, feature, status};
 use crate::frame;
+use crate::merge::{Merge, PART};
 use crate::queue::{BUFFER, Queue};
 use crate::ring::{Buffer, Used};
 
@@ -36,6 +37,9 @@ pub struct Setup {
     /// Index at which the rings of the data queues begin
     #[arg(long, default_value_t = 0)]
     pub start: u16,
+    /// Receive into small buffers, of which a frame takes several
+    #[arg(long)]
+    pub merge: bool,
     /// Map the doorbells instead of writing to events
     #[arg(skip)]
     pub doorbell: bool,
@@ -58,6 +62,7 @@ impl Default for Setup {
             event_index: false,
             size: 256,
             start: 0,
+            merge: false,
             doorbell: false,
             late: false,
             control: false,
@@ -72,6 +77,15 @@ pub struct Pair {
     pub receive: Queue,
     /// Where frames leave.
     pub transmit: Queue,
+    /// What puts frames together that arrive in several buffers.
+    pub merge: Option<Merge>,
+}
+
+impl Pair {
+    /// Bytes of a receive buffer.
+    fn room(&self) -> u32 {
+        if self.merge.is_some() { PART } else { BUFFER }
+    }
 }
 
 /// A running network device.
@@ -119,9 +133,17 @@ impl Port {
         device.set_config_call(&config_call)?;
         let mut pairs = Vec::new();
         for pair in 0..setup.pairs {
+            let receive = Queue::new(&device, 2 * pair, setup, features, 0)?;
+            let merge = if features & feature::MRG_RXBUF != 0 {
+                let room = usize::try_from(PART)?;
+                Some(Merge::new(room, receive.size, setup.start))
+            } else {
+                None
+            };
             pairs.push(Pair {
-                receive: Queue::new(&device, 2 * pair, setup, features, 0)?,
+                receive,
                 transmit: Queue::new(&device, 2 * pair + 1, setup, features, 0)?,
+                merge,
             });
         }
         let control = if features & feature::CTRL_VQ != 0 {
@@ -173,6 +195,9 @@ impl Port {
         if setup.event_index {
             needed |= feature::EVENT_IDX;
         }
+        if setup.merge {
+            needed |= feature::MRG_RXBUF;
+        }
         if setup.pairs > 1 {
             needed |= feature::MQ | feature::CTRL_VQ;
         }
@@ -203,12 +228,13 @@ impl Port {
     /// Gives every free receive buffer to the device.
     pub fn fill(&mut self) -> Result<()> {
         for pair in &mut self.pairs {
+            let length = pair.room();
             let queue = &mut pair.receive;
             while let Some(token) = queue.idle.pop() {
                 let address = queue.slot(token)?;
                 let buffer = Buffer {
                     address,
-                    length: BUFFER,
+                    length,
                     writable: true,
                 };
                 queue.ring.add(&[buffer], token)?;
@@ -253,15 +279,26 @@ impl Port {
     /// Takes the frames that arrived, ours and not damaged; gives the buffers back.
     pub fn receive(&mut self, pair: usize) -> Result<Vec<frame::Tag>> {
         let memory = self.device.memory.clone();
-        let queue = &mut self.pairs.get_mut(pair).context("no such pair")?.receive;
+        let pair = self.pairs.get_mut(pair).context("no such pair")?;
+        let room = pair.room();
+        let queue = &mut pair.receive;
         let mut tags = Vec::new();
         loop {
             while let Some(Used { token, written }) = queue.ring.take()? {
-                ensure!(written <= BUFFER, "{written} bytes in a buffer of {BUFFER}");
+                ensure!(written <= room, "{written} bytes in a buffer of {room}");
                 let mut bytes = vec![0; usize::try_from(written)?];
                 memory.read(queue.slot(token)?, &mut bytes)?;
                 queue.idle.push(token);
-                tags.extend(frame::check(&bytes)?);
+                let whole = match &mut pair.merge {
+                    Some(merge) => merge.add(&bytes)?,
+                    None => Some(bytes),
+                };
+                if let Some(whole) = whole {
+                    tags.extend(frame::check(&whole)?);
+                }
+            }
+            if let Some(merge) = &pair.merge {
+                merge.finish()?;
             }
             if !queue.ring.rearm()? {
                 break;

@@ -25,6 +25,7 @@ const SETUP: Setup = Setup {
     event_index: false,
     size: 64,
     start: 0,
+    merge: false,
     doorbell: false,
     late: false,
     control: true,

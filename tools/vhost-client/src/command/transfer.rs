@@ -101,6 +101,23 @@ fn judge(report: &mut Report, ports: &mut [Port], ways: &[Direction], count: u32
             format!("the receive queues of {path} interrupt"),
             "no interrupt",
         );
+        let merges: Vec<_> = port
+            .pairs
+            .iter()
+            .filter_map(|pair| pair.merge.as_ref())
+            .collect();
+        if !merges.is_empty() {
+            let merged: u32 = merges.iter().map(|merge| merge.merged).sum();
+            let straddled: u32 = merges.iter().map(|merge| merge.straddled).sum();
+            report.check(
+                merged > 0,
+                format!("frames arrive at {path} in several buffers"),
+                "each came in one",
+            );
+            report.note(format!(
+                "{path} received {merged} frames in several buffers, {straddled} over index 0"
+            ));
+        }
     }
     // How a switch spreads flows over receive queues is its own affair, so this is no result.
     for (tally, way) in outcome.tallies.iter().zip(ways) {
