@@ -20,6 +20,7 @@ use vmm_sys_util::eventfd::EventFd;
 
 use crate::ioctl::{self, ARGUMENT, Argument};
 use crate::memory::{self, Memory};
+use crate::refusal::{Addresses, NotShown};
 use crate::ring::Areas;
 
 /// Feature bits by number (virtio 1.3, 5.1.3 and 6).
@@ -180,8 +181,26 @@ impl Device {
 
     /// Lets the queues in address space `asid` reach all of the memory, from `iova` on.
     pub fn map_in(&mut self, asid: u32, iova: u64) -> Result<()> {
+        // What was accepted before stays so: above all that mappings outlive a reset.
+        let accepted = self.kern.get_backend_features_acked();
         // VHOST_BACKEND_F_IOTLB_ASID.
-        self.accept_backend_features(1 << 3)?;
+        self.accept_backend_features(accepted | (1 << 3))?;
+        // VHOST_IOTLB_UPDATE.
+        self.change_in(asid, iova, 2)
+            .with_context(|| format!("cannot map at {iova:#x} in address space {asid}"))
+    }
+
+    /// Maps once more what [`Device::map_in`] has mapped: a reset may have taken it away.
+    pub fn map_again_in(&self, asid: u32, iova: u64) -> Result<()> {
+        // VHOST_IOTLB_INVALIDATE, VHOST_IOTLB_UPDATE.
+        [3, 2]
+            .into_iter()
+            .try_for_each(|message| self.change_in(asid, iova, message))
+            .with_context(|| format!("cannot map again at {iova:#x} in address space {asid}"))
+    }
+
+    /// Sends a message about all of the memory, which is at `iova` in address space `asid`.
+    fn change_in(&self, asid: u32, iova: u64, message: u8) -> Result<()> {
         let start = u64::try_from(self.memory.host_address()?.addr())?;
         let mut bytes = Vec::new();
         bytes.extend(2_u32.to_ne_bytes());
@@ -189,11 +208,10 @@ impl Device {
         for word in [iova, memory::SIZE, start] {
             bytes.extend(word.to_ne_bytes());
         }
-        // VHOST_ACCESS_RW, VHOST_IOTLB_UPDATE.
-        bytes.extend([3, 2]);
+        // VHOST_ACCESS_RW.
+        bytes.extend([3, message]);
         bytes.resize(72, 0);
-        self.message(&bytes)
-            .with_context(|| format!("cannot map at {iova:#x} in address space {asid}"))?;
+        self.message(&bytes)?;
         Ok(())
     }
 
@@ -239,10 +257,7 @@ impl Device {
         let wanted = self.status()? | bits;
         self.kern.set_status(wanted)?;
         let shown = self.status()?;
-        ensure!(
-            shown == wanted,
-            "the status is {shown:#x} after {wanted:#x} was set"
-        );
+        ensure!(shown == wanted, NotShown { wanted, shown });
         Ok(())
     }
 
@@ -340,7 +355,7 @@ impl Device {
         };
         self.kern
             .set_vring_addr(queue, &data)
-            .with_context(|| format!("addresses of queue {index}"))
+            .context(Addresses(index))
     }
 
     /// Where a queue stands.

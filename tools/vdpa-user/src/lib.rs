@@ -11,6 +11,7 @@ pub mod merge;
 mod packed;
 pub mod port;
 pub mod queue;
+pub mod refusal;
 pub mod ring;
 mod split;
 pub mod stage;

@@ -201,16 +201,17 @@ impl Port {
         if setup.pairs > 1 {
             needed |= feature::MQ | feature::CTRL_VQ;
         }
+        let mut wanted = feature::MAC | feature::MTU | feature::STATUS;
         if setup.control {
-            needed |=
-                feature::CTRL_VQ | feature::CTRL_RX | feature::CTRL_VLAN | feature::CTRL_MAC_ADDR;
+            needed |= feature::CTRL_VQ;
+            wanted |= feature::CTRL_RX | feature::CTRL_VLAN | feature::CTRL_MAC_ADDR;
         }
         let missing = needed & !offered;
         ensure!(
             missing == 0,
             "the device does not offer the features {missing:#x}"
         );
-        Ok(needed | (offered & (feature::MAC | feature::MTU | feature::STATUS)))
+        Ok(needed | (offered & wanted))
     }
 
     /// Enables or disables every queue.

@@ -8,6 +8,7 @@ use std::thread::sleep;
 use anyhow::{Context, Result};
 use vdpa_user::device::{Device, status};
 use vdpa_user::port::Setup;
+use vdpa_user::refusal;
 use vdpa_user::stage::{LEAST, Stage};
 
 use crate::bench::{Live, WATCHED};
@@ -199,6 +200,7 @@ fn queues_are_new(target: &Target) -> Result<Verdict> {
             base == 0 && !served,
             format!("it begins at {base}, is served without being enabled: {served}"),
         ),
+        Err(error) if !refusal::is_not_offered(&error) => Err(error),
         Err(error) => verdict(
             !served,
             format!("it does not tell where it begins ({error:#}), is served: {served}"),

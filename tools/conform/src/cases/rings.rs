@@ -7,6 +7,7 @@ use nix::errno::Errno;
 use vdpa_user::device::{Device, feature, status};
 use vdpa_user::ioctl;
 use vdpa_user::port::Setup;
+use vdpa_user::refusal;
 use vdpa_user::ring;
 
 use crate::bench::Live;
@@ -174,7 +175,8 @@ fn around(target: &Target) -> Result<Verdict> {
     let (mut live, requests) = match Live::start(target.claim()?, near) {
         Ok(live) => (live, 600),
         // It can only begin at 0: all the way.
-        Err(_) => (Live::open(target)?, 66_000),
+        Err(error) if refusal::is_not_offered(&error) => (Live::open(target)?, 66_000),
+        Err(error) => return Err(error),
     };
     let mut left = requests;
     while left > 0 {

@@ -7,6 +7,7 @@ use nix::errno::Errno;
 use vdpa_user::device::feature;
 use vdpa_user::ioctl;
 use vdpa_user::port::Setup;
+use vdpa_user::refusal;
 
 use crate::bench::Live;
 use crate::case::{Case, Target, Verdict, fail, pass, skip, source, verdict};
@@ -30,7 +31,7 @@ pub const CASES: &[Case] = &[
     Case {
         id: "state-3",
         title: "a queue begins where it is told",
-        demands: "a device that accepts an index goes on from there",
+        demands: "a device that can begin at an index goes on from there",
         source: "uapi/linux/vhost.h; linux/vdpa.h, set_vq_state",
         run: goes_on_from_there,
     },
@@ -58,7 +59,10 @@ fn begins_at_0(target: &Target) -> Result<Verdict> {
         .collect();
     match bases {
         Ok(bases) => verdict(bases.iter().all(|base| *base == 0), format!("{bases:?}")),
-        Err(error) => skip(format!("the device does not tell: {error:#}")),
+        Err(error) if refusal::is_not_offered(&error) => {
+            skip(format!("the device does not tell: {error:#}"))
+        }
+        Err(error) => Err(error),
     }
 }
 
@@ -71,11 +75,16 @@ fn told_again(target: &Target) -> Result<Verdict> {
             if base == 0 {
                 return fail(format!("not even 0 can be set: {errno}"));
             }
-            return skip(format!("{base} cannot be set: {errno}"));
+            if !refusal::is_absent(errno) {
+                return fail(format!("{base} cannot be set: {errno}"));
+            }
+            return skip(format!("the device cannot begin at {base}: {errno}"));
         }
         match ioctl::state(&device, ioctl::VHOST_GET_VRING_BASE(), 0, 0) {
             Ok(told) if told == base => {}
-            Err(Errno::EOPNOTSUPP) => return skip("the device does not tell where a queue is"),
+            Err(errno) if refusal::is_absent(errno) => {
+                return skip("the device does not tell where a queue is");
+            }
             other => return fail(format!("{base} is set, told is {other:?}")),
         }
     }
@@ -96,7 +105,10 @@ fn goes_on_from_there(target: &Target) -> Result<Verdict> {
                 begun.push(start);
                 device = live.stop()?;
             }
-            Err(error) => return skip(format!("the device cannot begin at {start}: {error:#}")),
+            Err(error) if refusal::is_not_offered(&error) => {
+                return skip(format!("the device cannot begin at {start}: {error:#}"));
+            }
+            Err(error) => return Err(error.context(format!("to begin at {start}"))),
         }
     }
     pass(format!("300 requests each from {begun:?} on"))
@@ -107,6 +119,11 @@ fn no_index(target: &Target) -> Result<Verdict> {
     device.negotiate(LEAST)?;
     let result = ioctl::state(&device, ioctl::VHOST_SET_VRING_BASE(), 0, 0x1_0000);
     verdict(result.is_err(), format!("0x10000: {result:?}"))
+}
+
+/// Whether an error number says that this index is none to begin at, and not that something broke.
+fn says_no(errno: Errno) -> bool {
+    refusal::is_absent(errno) || matches!(errno, Errno::EINVAL | Errno::ERANGE)
 }
 
 fn never_elsewhere(target: &Target) -> Result<Verdict> {
@@ -123,7 +140,8 @@ fn never_elsewhere(target: &Target) -> Result<Verdict> {
         let base = 0x8005_8005;
         let set = ioctl::state(&device, ioctl::VHOST_SET_VRING_BASE(), 0, base);
         return match set {
-            Err(errno) => pass(format!("{base:#x} is refused: {errno}")),
+            Err(errno) if says_no(errno) => pass(format!("{base:#x} is refused: {errno}")),
+            Err(errno) => fail(format!("{base:#x}: {errno}")),
             Ok(_) => match device.base(0) {
                 Ok(told) if told == base => pass(format!("{base:#x} is accepted, and told again")),
                 other => fail(format!("{base:#x} is accepted, told is {other:x?}")),
@@ -131,7 +149,13 @@ fn never_elsewhere(target: &Target) -> Result<Verdict> {
         };
     }
     match Live::start(device, setup) {
-        Err(error) => pass(format!("77 is refused: {error:#}")),
+        Err(error)
+            if error.downcast_ref().copied().is_some_and(says_no)
+                || refusal::is_refusal_to_run(&error) =>
+        {
+            pass(format!("77 is refused: {error:#}"))
+        }
+        Err(error) => Err(error.context("to begin at 77")),
         Ok(mut live) => {
             live.work(10)?;
             pass("it begins at 77")
