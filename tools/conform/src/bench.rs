@@ -2,8 +2,10 @@
 
 //! A device at work: a queue of it gets requests that harm nobody, and gives them back.
 
+use std::collections::HashSet;
 use std::error::Error;
 use std::fmt;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -89,6 +91,15 @@ impl Class {
     }
 }
 
+/// The number of frames that this process has made.
+static FRAMES: AtomicU32 = AtomicU32::new(0);
+
+/// What tells the frames of this process from others'.
+fn run() -> u16 {
+    let [low, high, ..] = std::process::id().to_le_bytes();
+    u16::from_le_bytes([low, high])
+}
+
 /// A device that runs.
 pub struct Live {
     /// The device.
@@ -99,6 +110,8 @@ pub struct Live {
     pub features: u64,
     class: Class,
     worker: usize,
+    /// The numbers of the frames of this process that have come back.
+    arrived: HashSet<u32>,
 }
 
 /// The features that `setup` needs.
@@ -145,9 +158,24 @@ impl Live {
 
     /// Negotiates and describes the queues, all but enabling them.
     pub fn prepare(device: Device, setup: Setup) -> Result<Self> {
+        device.memory.clear()?;
+        Self::describe(device, setup)
+    }
+
+    /// Brings the device up once more, with other rings and buffers: those that it had stay as it left
+    /// them.
+    pub fn beside(self, setup: Setup) -> Result<Self> {
+        let mut next = Self::describe(self.device, setup)?;
+        next.arrived = self.arrived;
+        next.enable_all(true)?;
+        next.device.add_status(status::DRIVER_OK)?;
+        Ok(next)
+    }
+
+    /// Negotiates, and describes queues in memory that was not handed out yet.
+    fn describe(device: Device, setup: Setup) -> Result<Self> {
         let class = Class::of(&device)?;
         let worker = class.worker().ok_or(Undrivable)?;
-        device.memory.clear()?;
         let features = features(setup);
         negotiate(&device, features)?;
         let mut queues = (0..class.least_queues())
@@ -163,6 +191,7 @@ impl Live {
             features,
             class,
             worker: usize::from(worker),
+            arrived: HashSet::new(),
         })
     }
 
@@ -184,10 +213,8 @@ impl Live {
         if self.class != Class::Net {
             return Ok(());
         }
+        self.receive()?;
         let receive = self.queues.first_mut().context("no such queue")?;
-        while let Some(Used { token, .. }) = receive.ring.take()? {
-            receive.idle.push(token);
-        }
         while let Some(token) = receive.idle.pop() {
             let buffer = Buffer {
                 address: receive.slot(token)?,
@@ -199,6 +226,24 @@ impl Live {
         receive.publish()
     }
 
+    /// Takes the frames that have arrived. A device that hands on what is sent may send it back: each
+    /// frame once.
+    fn receive(&mut self) -> Result<()> {
+        let memory = self.device.memory.clone();
+        let receive = self.queues.first_mut().context("no such queue")?;
+        while let Some(Used { token, written }) = receive.ring.take()? {
+            ensure!(written <= BUFFER, "{written} bytes in a buffer of {BUFFER}");
+            let mut bytes = vec![0; usize::try_from(written)?];
+            memory.read(receive.slot(token)?, &mut bytes)?;
+            receive.idle.push(token);
+            if let Some(tag) = frame::check(&bytes)?.filter(|tag| tag.run == run()) {
+                let first = self.arrived.insert(tag.number);
+                ensure!(first, "frame {} has arrived twice", tag.number);
+            }
+        }
+        Ok(())
+    }
+
     /// Makes `count` requests available, and tells the device.
     pub fn offer(&mut self, count: u32) -> Result<()> {
         self.feed()?;
@@ -206,6 +251,16 @@ impl Live {
             self.request()?;
         }
         self.worker()?.publish()
+    }
+
+    /// Makes `count` requests available, and does not tell the device: it has them left to do, unless it
+    /// looks by itself.
+    pub fn leave(&mut self, count: u32) -> Result<()> {
+        for _ in 0..count {
+            self.request()?;
+        }
+        self.worker()?.ring.publish()?;
+        Ok(())
     }
 
     /// Makes one request available, without telling the device.
@@ -223,9 +278,9 @@ impl Live {
         match class {
             Class::Net => {
                 let tag = frame::Tag {
-                    run: 0,
+                    run: run(),
                     flow: 0,
-                    number: token,
+                    number: FRAMES.fetch_add(1, Ordering::Relaxed),
                 };
                 let frame = frame::build(tag, [2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2], 0);
                 memory.write(at, &frame)?;
@@ -252,6 +307,9 @@ impl Live {
     pub fn reap(&mut self) -> Result<u32> {
         let class = self.class;
         let memory = self.device.memory.clone();
+        if class == Class::Net {
+            self.receive()?;
+        }
         let queue = self.worker()?;
         let mut count = 0;
         while let Some(Used { token, written }) = queue.ring.take()? {

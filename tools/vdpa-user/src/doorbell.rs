@@ -9,7 +9,7 @@ use std::ptr::NonNull;
 
 use anyhow::{Context, Result};
 use nix::errno::Errno;
-use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
+use nix::sys::mman::{MRemapFlags, MapFlags, ProtFlags, mmap, mremap, munmap};
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::device::Device;
@@ -28,29 +28,45 @@ impl Page {
     pub fn map(device: &Device, index: u16) -> Result<Self, Errno> {
         Self::map_with(
             device,
-            index,
+            index.into(),
             1,
             ProtFlags::PROT_WRITE,
             MapFlags::MAP_SHARED,
         )
     }
 
-    /// Maps with arbitrary arguments, for the ones that must be refused.
+    /// Maps with arbitrary arguments, for the ones that must be refused. The doorbell of queue `index`
+    /// is so many pages from the start; not every number of pages is one of a queue.
     pub fn map_with(
         device: &Device,
-        index: u16,
+        index: u64,
         pages: usize,
         protection: ProtFlags,
         flags: MapFlags,
     ) -> Result<Self, Errno> {
         let length = NonZeroUsize::new(pages * PAGE).ok_or(Errno::EINVAL)?;
-        let offset = i64::from(index) * 4096;
+        let offset = index
+            .checked_mul(4096)
+            .and_then(|offset| i64::try_from(offset).ok())
+            .ok_or(Errno::EOVERFLOW)?;
         // SAFETY: A fresh mapping at an address of the kernel's choice; nothing of Rust is there.
         let start = unsafe { mmap(None, length, protection, flags, device, offset) }?;
         Ok(Self {
             start,
             length: length.get(),
         })
+    }
+
+    /// Asks for more pages behind the first one.
+    pub fn grow(&mut self, pages: usize) -> Result<(), Errno> {
+        let length = NonZeroUsize::new(pages * PAGE).ok_or(Errno::EINVAL)?;
+        let move_it = MRemapFlags::MREMAP_MAYMOVE;
+        // SAFETY: This is the mapping made above; no reference to it is left, and if it moves, it is
+        // used at the new address only.
+        let start = unsafe { mremap(self.start, self.length, length.get(), move_it, None) }?;
+        self.start = start;
+        self.length = length.get();
+        Ok(())
     }
 
     /// Writes the queue's index to the register.

@@ -68,6 +68,13 @@ impl Memory {
         Ok(start)
     }
 
+    /// Copies all that was handed out.
+    pub fn contents(&self) -> Result<Vec<u8>> {
+        let mut bytes = vec![0; usize::try_from(self.next.get() - BASE)?];
+        self.read(BASE, &mut bytes)?;
+        Ok(bytes)
+    }
+
     /// Takes everything back and zeroes it: for a new start on the same device.
     pub fn clear(&self) -> Result<()> {
         self.next.set(BASE);

@@ -42,7 +42,7 @@ fn bad_arguments(report: &mut Report, device: &Device) -> Result<()> {
         let errors = [Errno::EINVAL, Errno::UnknownErrno];
         let what = format!("the doorbell of queue {index}");
         refused(report, device, &what, &errors, || {
-            Page::map_with(device, index, 1, write, shared).map(drop)
+            Page::map_with(device, index.into(), 1, write, shared).map(drop)
         })?;
     }
     Ok(())
