@@ -3,8 +3,6 @@
 //! A device at work: a queue of it gets requests that harm nobody, and gives them back.
 
 use std::collections::HashSet;
-use std::error::Error;
-use std::fmt;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::sleep;
 use std::time::Duration;
@@ -21,6 +19,8 @@ use vdpa_user::wait;
 
 use crate::case::{IOTLB_PERSIST, Target};
 
+pub use crate::class::{Class, Undrivable};
+
 /// How long a device that is to do nothing is watched.
 pub const WATCHED: Duration = Duration::from_millis(200);
 /// How long one that is to do something may take.
@@ -31,65 +31,6 @@ const DATA: u64 = 64;
 const STATUS: u64 = 1024;
 /// Bytes of a sector.
 const SECTOR: u32 = 512;
-
-/// Nobody here knows a request that a device of this class would do.
-#[derive(Debug)]
-pub struct Undrivable;
-
-impl fmt::Display for Undrivable {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("nobody here can drive a device of this class")
-    }
-}
-
-impl Error for Undrivable {}
-
-/// A class of devices, with a request that changes nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Class {
-    /// Frames are sent (virtio 1.3, 5.1).
-    Net,
-    /// The first sector is read (virtio 1.3, 5.2).
-    Block,
-    /// Another one, that nobody here can drive.
-    Other(u32),
-}
-
-impl Class {
-    /// The class of a device.
-    pub fn of(device: &Device) -> Result<Self> {
-        Ok(match device.device_id()? {
-            1 => Self::Net,
-            2 => Self::Block,
-            id => Self::Other(id),
-        })
-    }
-
-    /// The queue that gets requests.
-    pub fn worker(self) -> Option<u16> {
-        match self {
-            Self::Net => Some(1),
-            Self::Block => Some(0),
-            Self::Other(_) => None,
-        }
-    }
-
-    /// Descriptors of a request.
-    fn descriptors(self) -> usize {
-        match self {
-            Self::Block => 3,
-            Self::Net | Self::Other(_) => 1,
-        }
-    }
-
-    /// The number of queues without which the device is none of its class.
-    pub fn least_queues(self) -> u16 {
-        match self {
-            Self::Net => 2,
-            Self::Block | Self::Other(_) => 1,
-        }
-    }
-}
 
 /// The number of frames that this process has made.
 static FRAMES: AtomicU32 = AtomicU32::new(0);
@@ -110,6 +51,8 @@ pub struct Live {
     pub features: u64,
     class: Class,
     worker: usize,
+    /// Bytes of the requests that were made available, as the device reads them.
+    pub bytes: u64,
     /// The numbers of the frames of this process that have come back.
     arrived: HashSet<u32>,
 }
@@ -191,6 +134,7 @@ impl Live {
             features,
             class,
             worker: usize::from(worker),
+            bytes: 0,
             arrived: HashSet::new(),
         })
     }
@@ -267,7 +211,7 @@ impl Live {
     fn request(&mut self) -> Result<()> {
         let class = self.class;
         let memory = self.device.memory.clone();
-        let queue = self.worker()?;
+        let queue = self.queues.get_mut(self.worker).context("no such queue")?;
         let token = queue.idle.pop().context("the queue is full")?;
         let at = queue.slot(token)?;
         let piece = |offset, length, writable| Buffer {
@@ -286,12 +230,14 @@ impl Live {
                 memory.write(at, &frame)?;
                 let length = u32::try_from(frame.len())?;
                 ensure!(length <= BUFFER, "a frame of {length} bytes");
+                self.bytes += u64::from(length);
                 queue.ring.add(&[piece(0, length, false)], token)
             }
             Class::Block => {
                 // VIRTIO_BLK_T_IN of sector 0.
                 memory.write(at, &[0; 16])?;
                 memory.write(at + STATUS, &[0xff])?;
+                self.bytes += 16;
                 let chain = [
                     piece(0, 16, false),
                     piece(DATA, SECTOR, true),
@@ -379,6 +325,19 @@ impl Live {
         self.worker()?.ring_doorbell()?;
         sleep(WATCHED);
         Ok(self.reap()? > 0)
+    }
+
+    /// Makes a request available that names a descriptor which there is not, and tells the device: no
+    /// driver does that. Afterwards the ring is of no use.
+    pub fn spoil(&mut self) -> Result<()> {
+        let memory = self.device.memory.clone();
+        let queue = self.worker()?;
+        // The available ring of a split one (virtio 1.3, 2.7.6).
+        let available = queue.ring.areas().driver;
+        let index = memory.load16(available + 2)?;
+        memory.store16(available + 4 + 2 * u64::from(index % queue.size), 0xffff)?;
+        memory.store16(available + 2, index.wrapping_add(1))?;
+        queue.ring_doorbell()
     }
 
     /// Stops the device and hands it back, still open and owned.

@@ -6,6 +6,7 @@
 mod bench;
 mod case;
 mod cases;
+mod class;
 mod report;
 mod run;
 mod table;

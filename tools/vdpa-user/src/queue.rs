@@ -24,7 +24,8 @@ pub struct Queue {
     pub call: EventFd,
     /// How often it did.
     pub interrupts: u64,
-    size: u16,
+    /// Its entries.
+    pub size: u16,
     doorbell: Doorbell,
     /// How far its addresses in the device are from those in the memory.
     pub shift: u64,

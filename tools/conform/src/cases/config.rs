@@ -2,13 +2,15 @@
 
 //! The configuration space.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use nix::errno::Errno;
 use vdpa_user::device::{CONFIG, Device, feature};
 use vdpa_user::ioctl::{self, Argument};
+use vdpa_user::port::{Port, Setup};
+use vdpa_user::wait;
 
-use crate::bench::Class;
-use crate::case::{Case, Target, Verdict, pass, skip, source, verdict};
+use crate::bench::{Class, Live};
+use crate::case::{Case, Target, Verdict, fail, pass, skip, source, verdict};
 use vdpa_user::stage::LEAST;
 
 pub const CASES: &[Case] = &[
@@ -54,6 +56,27 @@ pub const CASES: &[Case] = &[
         source: "virtio 1.3, 5.1.4.1 and 5.2.4",
         run: sense,
     },
+    Case {
+        id: "config-7",
+        title: "what does not change reads the same",
+        demands: "the generation, which vhost-vdpa reads for its user, changes only with the configuration: as long as nothing changes, each read gives the same, while the device works, too",
+        source: "virtio 1.3, 2.5.1 and 2.5.3; linux/vdpa.h, get_generation",
+        run: quiet,
+    },
+    Case {
+        id: "config-8",
+        title: "nothing is written behind the end",
+        demands: "a write that begins or ends behind the end of the configuration space fails, and so does an empty one",
+        source: source::UAPI,
+        run: written_behind_the_end,
+    },
+    Case {
+        id: "config-9",
+        title: "a change is shown whole",
+        demands: "mac changes when VIRTIO_NET_CTRL_MAC_ADDR_SET is answered with VIRTIO_NET_OK, and only then; no read mixes the old one with the new one",
+        source: "virtio 1.3, 2.5.1 and 5.1.6.5.2",
+        run: changed,
+    },
 ];
 
 /// Reads `length` bytes from `offset` on.
@@ -78,7 +101,7 @@ fn parts(target: &Target) -> Result<Verdict> {
             joined.extend(read(&device, offset, width)?);
         }
         if joined != whole {
-            return crate::case::fail(format!(
+            return fail(format!(
                 "{width} at a time: {joined:02x?}, not {whole:02x?}"
             ));
         }
@@ -107,6 +130,112 @@ fn behind_the_end(target: &Target) -> Result<Verdict> {
         passed.is_empty(),
         format!("of {size} bytes, these offsets and lengths were read: {passed:?}"),
     )
+}
+
+fn quiet(target: &Target) -> Result<Verdict> {
+    const READS: u32 = 50;
+    let mut live = Live::open(target)?;
+    let length = live.device.config_size()?.min(CONFIG);
+    if length == 0 {
+        return skip("there is no configuration space");
+    }
+    let first = live.device.config()?;
+    for number in 1..=READS {
+        live.offer(4)?;
+        let whole = live.device.config()?;
+        // In two pieces: the border goes through every field in turn.
+        let border = 1 + number % length.saturating_sub(1).max(1);
+        let mut pieces = read(&live.device, 0, border.min(length))?;
+        if border < length {
+            pieces.extend(read(&live.device, border, length - border)?);
+        }
+        live.finish(4)?;
+        if whole != first || pieces != first {
+            return fail(format!(
+                "read {number}: {whole:02x?}, in two pieces {pieces:02x?}, not {first:02x?}"
+            ));
+        }
+    }
+    pass(format!("{READS} times the same, with requests under way"))
+}
+
+fn written_behind_the_end(target: &Target) -> Result<Verdict> {
+    let device = target.claim()?;
+    let size = device.config_size()?;
+    let writes = [
+        (size, 1),
+        (0, size + 1),
+        (size.saturating_sub(1), 2),
+        (u32::MAX, 1),
+        (1, u32::MAX),
+        (0, 0),
+    ];
+    let before = device.config()?;
+    let passed: Vec<_> = writes
+        .into_iter()
+        .filter(|(offset, length)| {
+            let mut argument = Argument::words(&[*offset, *length]);
+            ioctl::send(&device, ioctl::VHOST_VDPA_SET_CONFIG(), &mut argument).is_ok()
+        })
+        .collect();
+    verdict(
+        passed.is_empty() && device.config()? == before,
+        format!("of {size} bytes, these offsets and lengths were written: {passed:?}"),
+    )
+}
+
+/// Class and command of a new address (virtio 1.3, 5.1.6.5.2).
+const MAC_ADDR_SET: [u8; 2] = [1, 1];
+
+fn changed(target: &Target) -> Result<Verdict> {
+    const NEEDED: u64 = feature::MAC | feature::CTRL_VQ | feature::CTRL_MAC_ADDR;
+    let device = target.claim()?;
+    if Class::of(&device)? != Class::Net || device.features()? & NEEDED != NEEDED {
+        return skip("no user can change the configuration of this device");
+    }
+    let setup = Setup {
+        control: true,
+        ..Setup::default()
+    };
+    let mut port = Port::start(device, setup)?;
+    let original = port.address;
+    let mut shown = original;
+    let mut answers = Vec::new();
+    // The last one puts back what was there.
+    for address in [
+        [0x02, 0x11, 0x22, 0x33, 0x44, 0x55],
+        [0x0a, 0xee, 0xdd, 0xcc, 0xbb, 0xaa],
+        original,
+    ] {
+        port.ask(&[&MAC_ADDR_SET, &address])?;
+        wait::until("an answer of the control queue", || {
+            let now = port.device.config()?;
+            let mac = now.get(..6);
+            ensure!(
+                mac == Some(&shown) || mac == Some(&address),
+                "{mac:02x?} was read while {shown:02x?} became {address:02x?}"
+            );
+            port.is_answered()
+        })?;
+        let answer = port.answer()?;
+        answers.push(answer);
+        if answer == 0 {
+            shown = address;
+        }
+        let now = port.device.config()?;
+        if now.get(..6) != Some(&shown) {
+            return fail(format!(
+                "{address:02x?} was answered with {answer}, then {:02x?} is read, not {shown:02x?}",
+                now.get(..6)
+            ));
+        }
+    }
+    if answers.iter().all(|answer| *answer != 0) {
+        return pass(format!(
+            "it stays {original:02x?}: the answers are {answers:?}"
+        ));
+    }
+    pass(format!("each new one is read; the answers are {answers:?}"))
 }
 
 fn nothing(target: &Target) -> Result<Verdict> {

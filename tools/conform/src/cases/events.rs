@@ -2,15 +2,21 @@
 
 //! How the device and its driver tell each other that there is something to do.
 
+use std::os::fd::AsRawFd;
 use std::thread::sleep;
+use std::time::Duration;
 
 use anyhow::Result;
+use nix::errno::Errno;
 use nix::sys::eventfd::EfdFlags;
+use vdpa_user::device::{Device, status};
 use vdpa_user::ioctl;
+use vdpa_user::port::Setup;
+use vdpa_user::wait;
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::bench::{Live, WATCHED};
-use crate::case::{Case, Target, Verdict, fail, pass, source, verdict};
+use crate::case::{Case, Target, Verdict, fail, pass, skip, source, verdict};
 
 pub const CASES: &[Case] = &[
     Case {
@@ -61,6 +67,27 @@ pub const CASES: &[Case] = &[
         demands: "no event fires when nothing was used",
         source: "virtio 1.3, 2.7.7.2 and 2.7.8.2",
         run: silent,
+    },
+    Case {
+        id: "events-8",
+        title: "the event of errors can come and go",
+        demands: "VHOST_SET_VRING_ERR sets an event for each queue, and -1 takes it away; it does not fire while nothing is wrong",
+        source: source::UAPI,
+        run: errors,
+    },
+    Case {
+        id: "events-9",
+        title: "what is no event is refused",
+        demands: "a descriptor that is closed fails with EBADF, that of another file with EINVAL; the event that was set before stays",
+        source: "uapi/linux/vhost.h; drivers/vhost/vhost.c, vhost_vring_ioctl",
+        run: no_events,
+    },
+    Case {
+        id: "events-10",
+        title: "a device that needs a reset says so",
+        demands: "when a device that runs sets DEVICE_NEEDS_RESET, the event of VHOST_VDPA_SET_CONFIG_CALL fires: the one that was set last, and no other",
+        source: "virtio 1.3, 2.1.2; uapi/linux/vhost.h",
+        run: change,
     },
 ];
 
@@ -151,4 +178,114 @@ fn silent(target: &Target) -> Result<Verdict> {
         return fail("the event has fired although nothing was used");
     }
     pass("no event while nothing was used")
+}
+
+/// The descriptor of a file, as requests have it.
+fn descriptor(file: &impl AsRawFd) -> Result<u32> {
+    Ok(u32::try_from(file.as_raw_fd())?)
+}
+
+fn errors(target: &Target) -> Result<Verdict> {
+    let mut live = Live::open(target)?;
+    let (first, second) = (event()?, event()?);
+    let count = live.device.queue_count()?;
+    for index in 0..count {
+        for file in [descriptor(&first)?, NONE, NONE, descriptor(&second)?] {
+            let set = ioctl::state(&live.device, ioctl::VHOST_SET_VRING_ERR(), index, file);
+            if let Err(errno) = set {
+                return fail(format!("queue {index}: {errno}"));
+            }
+        }
+    }
+    let beyond = descriptor(&first)?;
+    let beyond = ioctl::state(&live.device, ioctl::VHOST_SET_VRING_ERR(), count, beyond);
+    if beyond != Err(Errno::ENOBUFS) {
+        return fail(format!("queue {count} of {count}: {beyond:?}"));
+    }
+    live.work(20)?;
+    let fired = (first.read().is_ok(), second.read().is_ok());
+    verdict(
+        fired == (false, false),
+        format!(
+            "set, taken away, and set for {count} queues; 20 requests done; fired: the old one {}, the new one {}",
+            fired.0, fired.1
+        ),
+    )
+}
+
+fn no_events(target: &Target) -> Result<Verdict> {
+    let mut live = Live::open(target)?;
+    live.work(5)?;
+    let index = u32::from(live.worker()?.index);
+    // No process has so many open files.
+    let closed = 0x7fff_fff0;
+    let another = descriptor(&live.device)?;
+    let mut wrong = Vec::new();
+    for (file, wanted) in [(closed, Errno::EBADF), (another, Errno::EINVAL)] {
+        for (name, request) in [
+            ("SET_VRING_KICK", ioctl::VHOST_SET_VRING_KICK()),
+            ("SET_VRING_CALL", ioctl::VHOST_SET_VRING_CALL()),
+            ("SET_VRING_ERR", ioctl::VHOST_SET_VRING_ERR()),
+        ] {
+            let result = ioctl::state(&live.device, request, index, file);
+            if result != Err(wanted) {
+                wrong.push(format!("{name}: {result:?}, not {wanted}"));
+            }
+        }
+        let result = ioctl::state(&live.device, ioctl::VHOST_VDPA_SET_CONFIG_CALL(), file, 0);
+        if result != Err(wanted) {
+            wrong.push(format!("SET_CONFIG_CALL: {result:?}, not {wanted}"));
+        }
+    }
+    live.work(20)?;
+    verdict(
+        wrong.is_empty(),
+        format!("{wrong:?}; then 20 requests were told of and announced as before"),
+    )
+}
+
+/// How long a device may take to find out that its ring makes no sense.
+const SUSPICION: Duration = Duration::from_secs(2);
+
+/// Whether the device has shown that it needs a reset, a while later.
+fn needs_reset(device: &Device) -> Result<bool> {
+    let mut left = SUSPICION;
+    while device.status()? & status::NEEDS_RESET == 0 {
+        let Some(rest) = left.checked_sub(WATCHED) else {
+            return Ok(false);
+        };
+        left = rest;
+        sleep(WATCHED);
+    }
+    Ok(true)
+}
+
+fn change(target: &Target) -> Result<Verdict> {
+    let (old, new) = (event()?, event()?);
+    let mut live = Live::prepare(target.claim()?, Setup::default())?;
+    live.device.set_config_call(&old)?;
+    live.enable_all(true)?;
+    live.device.add_status(status::DRIVER_OK)?;
+    live.device.set_config_call(&new)?;
+    live.work(10)?;
+    // Whatever was told of until now was something else.
+    let _ = old.read();
+    let _ = new.read();
+    live.spoil()?;
+    let broken = needs_reset(&live.device)?;
+    // No user can change a link or a capacity from here.
+    if !broken {
+        return skip(
+            "nothing that a user may do changes this configuration: a ring that makes no sense has not made the device ask for a reset",
+        );
+    }
+    let fired = wait::any(&[&new], SUSPICION)?;
+    let stray = old.read().is_ok();
+    Live::start(live.stop()?, Setup::default())?.work(5)?;
+    verdict(
+        fired && !stray,
+        format!(
+            "a ring that makes no sense: NEEDS_RESET; fired: the event {fired}, the one before it {stray}"
+        ),
+    )
 }

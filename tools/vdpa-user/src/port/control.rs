@@ -82,6 +82,14 @@ impl Port {
         Ok(control.ring.take()?.is_some())
     }
 
+    /// The answer to the last command.
+    pub fn answer(&self) -> Result<u8> {
+        let Some(control) = &self.control else {
+            bail!("there is no control queue");
+        };
+        answer(control, &self.device.memory)
+    }
+
     /// Gives the control queue a command, piece by piece, and waits for the answer.
     pub fn command(&mut self, pieces: &[&[u8]]) -> Result<u8> {
         self.ask(pieces)?;
