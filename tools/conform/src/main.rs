@@ -93,8 +93,36 @@ struct Run {
     #[arg(long, short)]
     verbose: bool,
     /// Seconds that a case may take
-    #[arg(long, default_value_t = 60)]
+    #[arg(long, default_value_t = LIMIT)]
     limit: u64,
+}
+
+/// Seconds that a case may take, if nobody says otherwise.
+const LIMIT: u64 = 60;
+
+impl Run {
+    /// The command that runs one case as this one does, but for its name.
+    fn again(&self) -> String {
+        let mut words = vec!["vdpa-conform run".to_owned()];
+        words.push(quoted(&self.device.device.to_string_lossy()));
+        if let Some(name) = &self.device.name {
+            words.push(format!("--name {}", quoted(name)));
+        }
+        if self.limit != LIMIT {
+            words.push(format!("--limit {}", self.limit));
+        }
+        words.join(" ")
+    }
+}
+
+/// A word as a shell takes it.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-:+@".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
 }
 
 fn main() -> ExitCode {
@@ -119,7 +147,8 @@ impl Command {
                     case: Duration::from_secs(run.limit),
                 };
                 let target = run.device.target();
-                let mut report = report::Report::new(run.format, run.verbose, chosen.len());
+                let mut report =
+                    report::Report::new(run.format, run.verbose, run.again(), chosen.len());
                 run::all(&target, &chosen, &limits, |record| report.add(record))?;
                 report.finish(run.json.as_deref())
             }
@@ -144,5 +173,34 @@ impl Command {
                 Ok(true)
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(words: &[&str]) -> Run {
+        let words = ["vdpa-conform", "run"].iter().chain(words);
+        match Arguments::try_parse_from(words).unwrap().command {
+            Command::Run(run) => run,
+            _ => panic!("that is no run"),
+        }
+    }
+
+    #[test]
+    fn what_repeats_a_case_selects_it() {
+        let first = run(&["/dev/vhost-vdpa-0", "--name", "it's", "--limit", "9", "s*"]);
+        let again = first.again();
+        assert_eq!(
+            again,
+            r"vdpa-conform run /dev/vhost-vdpa-0 --name 'it'\''s' --limit 9"
+        );
+        let plain = run(&["/dev/vhost-vdpa-0"]);
+        assert_eq!(plain.again(), "vdpa-conform run /dev/vhost-vdpa-0");
+        // As a report has it: the name of the case comes last.
+        let once = run(&["/dev/vhost-vdpa-0", "--name", "a", "status-1"]);
+        let chosen = case::select(&cases::all(), &once.cases).unwrap();
+        assert_eq!(chosen.len(), 1);
     }
 }

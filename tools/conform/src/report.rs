@@ -37,6 +37,9 @@ pub struct Record {
     /// What came of it.
     #[serde(flatten)]
     pub verdict: Verdict,
+    /// The command that runs it again, if it has failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub again: Option<String>,
 }
 
 impl Record {
@@ -48,7 +51,19 @@ impl Record {
             demands: case.demands.to_owned(),
             source: case.source.to_owned(),
             verdict,
+            again: None,
         }
+    }
+
+    /// All that there is to say of it, each with what it is.
+    fn details(&self) -> Vec<(&'static str, String)> {
+        let mut all = vec![
+            ("demanded", self.demands.clone()),
+            ("seen", self.verdict.seen().replace('\n', "; ")),
+            ("text", self.source.clone()),
+        ];
+        all.extend(self.again.iter().map(|again| ("again", again.clone())));
+        all
     }
 }
 
@@ -56,28 +71,34 @@ impl Record {
 pub struct Report {
     format: Format,
     verbose: bool,
+    /// The command that runs a case, but for its name.
+    again: String,
     count: usize,
     records: Vec<Record>,
 }
 
 impl Report {
-    /// A report about `count` cases.
-    pub fn new(format: Format, verbose: bool, count: usize) -> Self {
+    /// A report about `count` cases, each of which the command `again`, with its name, runs again.
+    pub fn new(format: Format, verbose: bool, again: String, count: usize) -> Self {
         if format == Format::Ktap {
             println!("KTAP version 1\n1..{count}");
         }
         Self {
             format,
             verbose,
+            again,
             count,
             records: Vec::new(),
         }
     }
 
     /// Adds a case, and shows it.
-    pub fn add(&mut self, record: Record) {
+    pub fn add(&mut self, mut record: Record) {
+        if matches!(record.verdict, Verdict::Fail(_)) {
+            record.again = Some(format!("{} {}", self.again, record.id));
+        }
         match self.format {
-            Format::Table => self.row(&record),
+            Format::Table => self.print_row(&record),
             Format::Ktap => {
                 let number = self.records.len() + 1;
                 println!("{}", ktap(number, &record));
@@ -93,7 +114,7 @@ impl Report {
         self.records.push(record);
     }
 
-    fn row(&self, record: &Record) {
+    fn print_row(&self, record: &Record) {
         let (word, style) = match &record.verdict {
             Verdict::Pass(_) => ("PASS", Style::new().green()),
             Verdict::Fail(_) => ("FAIL", Style::new().red().bold()),
@@ -107,9 +128,9 @@ impl Report {
         );
         let failed = matches!(record.verdict, Verdict::Fail(_));
         if failed || self.verbose {
-            println!("       demanded: {}", record.demands);
-            println!("       seen:     {}", record.verdict.seen());
-            println!("       text:     {}", record.source);
+            for (what, text) in record.details() {
+                println!("       {:<9} {text}", format!("{what}:"));
+            }
         }
     }
 
@@ -151,14 +172,20 @@ impl Verdict {
     }
 }
 
-/// A result line. One result is one line: a reader of KTAP takes it line by line.
+/// A result line, and behind it what explains a failure. One result is one line: a reader of KTAP takes
+/// it line by line.
 fn ktap(number: usize, record: &Record) -> String {
-    let seen = record.verdict.seen().replace('\n', "; ");
     let what = format!("{number} - {} {}", record.id, record.title);
-    match record.verdict {
+    match &record.verdict {
         Verdict::Pass(_) => format!("ok {what}"),
-        Verdict::Fail(_) => format!("not ok {what} # {seen}"),
-        Verdict::Skip(_) => format!("ok {what} # SKIP {seen}"),
+        Verdict::Fail(_) => {
+            let mut lines = format!("not ok {what}");
+            for (what, text) in record.details() {
+                lines += &format!("\n# {what}: {text}");
+            }
+            lines
+        }
+        Verdict::Skip(why) => format!("ok {what} # SKIP {}", why.replace('\n', "; ")),
     }
 }
 
@@ -198,13 +225,39 @@ mod tests {
             demands: "much".to_owned(),
             source: "somewhere".to_owned(),
             verdict,
+            again: None,
         }
     }
 
     #[test]
+    fn a_failure_is_explained_behind_its_line() {
+        let mut failed = record(Verdict::Fail("one\ntwo".to_owned()));
+        failed.again = Some("vdpa-conform run /dev/vhost-vdpa-0 status-1".to_owned());
+        assert_eq!(
+            ktap(3, &failed).lines().collect::<Vec<_>>(),
+            [
+                "not ok 3 - status-1 a title",
+                "# demanded: much",
+                "# seen: one; two",
+                "# text: somewhere",
+                "# again: vdpa-conform run /dev/vhost-vdpa-0 status-1",
+            ]
+        );
+    }
+
+    #[test]
+    fn only_a_failure_is_run_again() {
+        let mut report = Report::new(Format::Ktap, false, "again".to_owned(), 2);
+        report.add(record(Verdict::Fail("no".to_owned())));
+        report.add(record(Verdict::Pass("yes".to_owned())));
+        let again: Vec<_> = report.records.iter().map(|record| &record.again).collect();
+        assert_eq!(again, [&Some("again status-1".to_owned()), &None]);
+    }
+
+    #[test]
     fn a_result_is_one_line_of_ktap() {
-        let line = ktap(3, &record(Verdict::Fail("one\ntwo".to_owned())));
-        assert_eq!(line, "not ok 3 - status-1 a title # one; two");
+        let line = ktap(2, &record(Verdict::Pass("all".to_owned())));
+        assert_eq!(line, "ok 2 - status-1 a title");
         let line = ktap(1, &record(Verdict::Skip("why".to_owned())));
         assert_eq!(line, "ok 1 - status-1 a title # SKIP why");
     }
