@@ -10,6 +10,12 @@ use vdpa_user::device::Device;
 
 /// VHOST_BACKEND_F_SUSPEND.
 pub const SUSPEND: u64 = 1 << 4;
+/// VHOST_BACKEND_F_RESUME.
+pub const RESUME: u64 = 1 << 5;
+/// VHOST_BACKEND_F_ENABLE_AFTER_DRIVER_OK.
+pub const ENABLE_LATE: u64 = 1 << 6;
+/// VHOST_BACKEND_F_DESC_ASID.
+pub const DESC_ASID: u64 = 1 << 7;
 /// VHOST_BACKEND_F_IOTLB_PERSIST.
 pub const IOTLB_PERSIST: u64 = 1 << 8;
 
@@ -25,6 +31,15 @@ impl Target {
     /// Opens the device, and nothing else.
     pub fn open(&self) -> Result<Device> {
         Device::open(&self.path)
+    }
+
+    /// Opens the device and becomes its owner: it reaches nothing.
+    pub fn own(&self) -> Result<Device> {
+        let mut device = self.open()?;
+        device.own()?;
+        let persist = device.backend_features()? & IOTLB_PERSIST;
+        device.accept_backend_features(persist)?;
+        Ok(device)
     }
 
     /// Opens the device, becomes its owner and lets it reach memory: over resets, too, if it offers

@@ -8,7 +8,7 @@ mod doorbell;
 mod events;
 mod features;
 mod identity;
-mod owner;
+pub mod owner;
 mod reset;
 mod rings;
 mod spaces;

@@ -57,6 +57,15 @@ enum Command {
         /// Its name
         id: String,
     },
+    /// Try to use an open device that belongs to another process: what owner-6 starts
+    #[command(hide = true)]
+    Stranger,
+    /// Use a device until the end: what owner-7 starts
+    #[command(hide = true)]
+    Victim {
+        #[command(flatten)]
+        device: Device,
+    },
 }
 
 #[derive(Args, Clone)]
@@ -170,6 +179,16 @@ impl Command {
                     let record = Record::of(case, run::here(case, &device.target()));
                     println!("{}", serde_json::to_string(&record)?);
                 }
+                Ok(true)
+            }
+            Self::Stranger => {
+                for line in cases::owner::as_stranger()? {
+                    println!("{line}");
+                }
+                Ok(true)
+            }
+            Self::Victim { device } => {
+                cases::owner::to_be_killed(&device.target())?;
                 Ok(true)
             }
         }

@@ -14,7 +14,7 @@ use vdpa_user::stage::{LEAST, Stage};
 
 use crate::bench::{Live, WATCHED};
 use crate::case::{
-    Case, IOTLB_PERSIST, SUSPEND, Target, Verdict, fail, pass, skip, source, verdict,
+    Case, IOTLB_PERSIST, RESUME, SUSPEND, Target, Verdict, fail, pass, skip, source, verdict,
 };
 
 pub const CASES: &[Case] = &[
@@ -28,7 +28,7 @@ pub const CASES: &[Case] = &[
     Case {
         id: "reset-2",
         title: "a device can be closed in every state",
-        demands: "whoever opens the device next finds it as if it was new",
+        demands: "whoever opens the device next finds it as if it was new: at status 0, with the features and the configuration that it had, and ready for use",
         source: source::UAPI,
         run: closed_in_every_state,
     },
@@ -80,6 +80,10 @@ enum Place {
     Working,
     /// Suspended.
     Suspended,
+    /// Suspended, and live again.
+    Resumed,
+    /// Live, with a ring that makes no sense: it may have set DEVICE_NEEDS_RESET.
+    Spoiled,
 }
 
 impl fmt::Display for Place {
@@ -89,6 +93,8 @@ impl fmt::Display for Place {
             Self::Live => f.write_str("live"),
             Self::Working => f.write_str("at work"),
             Self::Suspended => f.write_str("suspended"),
+            Self::Resumed => f.write_str("resumed"),
+            Self::Spoiled => f.write_str("live with a broken ring"),
         }
     }
 }
@@ -97,9 +103,13 @@ impl Place {
     /// All that a device can be brought to.
     fn all(target: &Target) -> Result<Vec<Self>> {
         let mut all: Vec<_> = Stage::ALL.map(Self::Stage).into();
-        all.extend([Self::Live, Self::Working]);
-        if target.open()?.backend_features()? & SUSPEND != 0 {
+        all.extend([Self::Live, Self::Working, Self::Spoiled]);
+        let offered = target.open()?.backend_features()?;
+        if offered & SUSPEND != 0 {
             all.push(Self::Suspended);
+        }
+        if offered & SUSPEND != 0 && offered & RESUME != 0 {
+            all.push(Self::Resumed);
         }
         Ok(all)
     }
@@ -118,6 +128,18 @@ impl Place {
                 let device = Live::start(device, Setup::default())?.device;
                 device.suspend()?;
                 Ok(device)
+            }
+            Self::Resumed => {
+                let device = Self::Suspended.bring(device)?;
+                device.resume()?;
+                Ok(device)
+            }
+            Self::Spoiled => {
+                let mut live = Live::start(device, Setup::default())?;
+                live.work(5)?;
+                live.spoil()?;
+                sleep(WATCHED);
+                Ok(live.device)
             }
         }
     }
@@ -151,13 +173,22 @@ fn in_every_state(target: &Target) -> Result<Verdict> {
 
 fn closed_in_every_state(target: &Target) -> Result<Verdict> {
     let places = Place::all(target)?;
+    let device = target.claim()?;
+    let new = device.snapshot()?;
+    let shown = device.status()?;
+    if shown != 0 {
+        return fail(format!("it shows {shown:#x} to begin with"));
+    }
+    drop(device);
+    // While it belongs to nobody.
+    drop(target.open()?);
     for state in &places {
         drop(state.bring(target.claim()?)?);
         let device = target.claim()?;
-        let shown = device.status()?;
-        if shown != 0 {
+        let found = device.snapshot()?;
+        if found != new {
             return fail(format!(
-                "closed while {state}: the next one finds {shown:#x}"
+                "closed while {state}: the next one finds {found:x?}, not {new:x?}"
             ));
         }
         Live::start(device, Setup::default())?

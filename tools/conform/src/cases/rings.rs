@@ -11,7 +11,7 @@ use vdpa_user::refusal;
 use vdpa_user::ring;
 
 use crate::bench::Live;
-use crate::case::{Case, Target, Verdict, fail, pass, skip, source, verdict};
+use crate::case::{Case, ENABLE_LATE, Target, Verdict, fail, pass, skip, source, verdict};
 use vdpa_user::stage::LEAST;
 
 pub const CASES: &[Case] = &[
@@ -81,8 +81,8 @@ pub const CASES: &[Case] = &[
     Case {
         id: "rings-10",
         title: "a queue may be enabled late",
-        demands: "VHOST_VDPA_SET_VRING_ENABLE after DRIVER_OK starts the queue, as QEMU does it",
-        source: source::UAPI,
+        demands: "with VHOST_BACKEND_F_ENABLE_AFTER_DRIVER_OK VHOST_VDPA_SET_VRING_ENABLE starts a queue after DRIVER_OK, too",
+        source: source::TYPES,
         run: late,
     },
     Case {
@@ -98,6 +98,13 @@ pub const CASES: &[Case] = &[
         demands: "VHOST_VDPA_SET_VRING_ENABLE with 0 stops a queue, or fails and leaves it running; with 1 it goes on",
         source: source::UAPI,
         run: on_and_off,
+    },
+    Case {
+        id: "rings-13",
+        title: "a queue that runs is not set up anew",
+        demands: "VHOST_SET_VRING_ADDR and _BASE of a device that runs, and is not suspended, fail, and it goes on",
+        source: "drivers/vhost/vdpa.c, vhost_vdpa_vring_ioctl; virtio 1.3, 4.1.4.3.2",
+        run: set_up_anew,
     },
 ];
 
@@ -178,6 +185,7 @@ fn around(target: &Target) -> Result<Verdict> {
         Err(error) if refusal::is_not_offered(&error) => (Live::open(target)?, 66_000),
         Err(error) => return Err(error),
     };
+    live.plain = true;
     let mut left = requests;
     while left > 0 {
         let batch = u32::try_from(live.worker()?.idle.len())?.min(left);
@@ -289,9 +297,17 @@ fn late(target: &Target) -> Result<Verdict> {
         late: true,
         ..Setup::default()
     };
-    let mut live = Live::start(target.claim()?, late)?;
-    live.work(100)?;
-    pass("100 requests")
+    let device = target.claim()?;
+    let offered = device.backend_features()? & ENABLE_LATE != 0;
+    let done = Live::start(device, late).and_then(|mut live| live.work(100));
+    match done {
+        Ok(()) if offered => pass("100 requests"),
+        Ok(()) => pass("100 requests, although it is not offered"),
+        Err(error) if !offered => skip(format!(
+            "VHOST_BACKEND_F_ENABLE_AFTER_DRIVER_OK is not offered: {error:#}"
+        )),
+        Err(error) => Err(error),
+    }
 }
 
 fn not_enabled(target: &Target) -> Result<Verdict> {
@@ -300,11 +316,15 @@ fn not_enabled(target: &Target) -> Result<Verdict> {
         ..Setup::default()
     };
     let device = target.claim()?;
+    let offered = device.backend_features()? & ENABLE_LATE != 0;
     let mut live = Live::prepare(device, late)?;
     live.device.add_status(status::DRIVER_OK)?;
     let served = live.is_served()?;
     if served {
         return fail("the request was done");
+    }
+    if !offered {
+        return pass("the request was not done; nobody says that it can be enabled now");
     }
     live.enable_all(true)?;
     live.worker()?.ring_doorbell()?;
@@ -329,4 +349,22 @@ fn on_and_off(target: &Target) -> Result<Verdict> {
     live.finish(1)?;
     live.work(10)?;
     pass("nothing was done while it was disabled, and all afterwards")
+}
+
+fn set_up_anew(target: &Target) -> Result<Verdict> {
+    let mut live = Live::open(target)?;
+    live.work(10)?;
+    let index = u32::from(live.worker()?.index);
+    // Mapped, with nothing in it.
+    let at = live.device.memory.allocate(1 << 16, 4096)?;
+    let mut argument = ioctl::Argument::addresses(index, 0, at, at + 0x8000, at + 0x4000);
+    let addresses = ioctl::send(&live.device, ioctl::VHOST_SET_VRING_ADDR(), &mut argument);
+    let base = ioctl::state(&live.device, ioctl::VHOST_SET_VRING_BASE(), index, 1);
+    if addresses.is_ok() || base.is_ok() {
+        return fail(format!("addresses: {addresses:?}, index: {base:?}"));
+    }
+    live.work(50)?;
+    pass(format!(
+        "addresses: {addresses:?}, index: {base:?}; it goes on"
+    ))
 }

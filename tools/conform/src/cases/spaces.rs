@@ -2,17 +2,19 @@
 
 //! Groups of queues, their address spaces, and what is mapped there.
 
-use std::thread::sleep;
+mod apart;
 
 use anyhow::Result;
 use vdpa_user::device::{Device, feature};
 use vdpa_user::ioctl::{self, Argument};
 use vdpa_user::memory;
-use vdpa_user::port::{self, Port, Setup};
+use vdpa_user::port::{self, Setup};
 use vdpa_user::refusal;
 
-use crate::bench::{Class, Live, WATCHED};
-use crate::case::{Case, IOTLB_PERSIST, Target, Verdict, fail, pass, skip, source, verdict};
+use crate::bench::{Class, Live};
+use crate::case::{
+    Case, DESC_ASID, IOTLB_PERSIST, Target, Verdict, fail, pass, skip, source, verdict,
+};
 
 pub const CASES: &[Case] = &[
     Case {
@@ -69,16 +71,54 @@ pub const CASES: &[Case] = &[
         title: "a group works in its address space",
         demands: "the control queue in another address space is served there",
         source: source::UAPI,
-        run: works_apart,
+        run: apart::works_apart,
     },
     Case {
         id: "spaces-9",
         title: "a group reaches no other address space",
         demands: "the control queue in another address space is not served if its memory is mapped in the first one only: the device refuses to run so, or does not touch it",
         source: source::UAPI,
-        run: is_kept_apart,
+        run: apart::is_kept_apart,
+    },
+    Case {
+        id: "spaces-10",
+        title: "a group stays while the device runs",
+        demands: "VHOST_VDPA_SET_GROUP_ASID fails after DRIVER_OK, and the device goes on",
+        source: "drivers/vhost/vdpa.c, vhost_vdpa_vring_ioctl; linux/vdpa.h, set_group_asid",
+        run: stays_put,
+    },
+    Case {
+        id: "spaces-11",
+        title: "nothing is mapped in an address space that there is not",
+        demands: "VHOST_IOTLB_UPDATE fails for an address space from VHOST_VDPA_GET_AS_NUM on",
+        source: "uapi/linux/vhost_types.h, VHOST_BACKEND_F_IOTLB_ASID",
+        run: mapped_nowhere,
+    },
+    Case {
+        id: "spaces-12",
+        title: "each queue has a group for its rings",
+        demands: "with VHOST_BACKEND_F_DESC_ASID VHOST_VDPA_GET_VRING_DESC_GROUP tells a group below VHOST_VDPA_GET_GROUP_NUM, and fails otherwise",
+        source: "uapi/linux/vhost.h; uapi/linux/vhost_types.h",
+        run: ring_groups,
+    },
+    Case {
+        id: "spaces-13",
+        title: "a mapping does not replace another",
+        demands: "VHOST_IOTLB_UPDATE over what is mapped, of nothing, or past the last address fails, and what is mapped stays",
+        source: "drivers/vhost/vdpa.c, vhost_vdpa_process_iotlb_update",
+        run: not_replaced,
+    },
+    Case {
+        id: "spaces-14",
+        title: "mappings go with their owner",
+        demands: "the device reaches nothing of what an owner before had mapped: it refuses to run there, or does not touch it",
+        source: source::UAPI,
+        run: gone_with_the_owner,
     },
 ];
+
+/// Between what two address spaces have mapped.
+const SHIFT: u64 = 0x4000_0000;
 
 fn number(device: &Device, request: std::ffi::c_ulong) -> Result<u32> {
     let mut argument = Argument::words(&[0]);
@@ -207,81 +247,109 @@ fn again(target: &Target) -> Result<Verdict> {
     pass("3 times")
 }
 
-/// Between what two address spaces have mapped.
-const SHIFT: u64 = 0x4000_0000;
-
-/// The control queue of a device that has not accepted MQ (virtio 1.3, 5.1.2).
-const CONTROL: u16 = 2;
-
-/// A network device whose control queue is served in the second address space, `SHIFT` above where its
-/// memory is in the first; or why there is none.
-fn separable(target: &Target) -> Result<Result<Port, Verdict>> {
-    let mut device = target.claim()?;
-    let offered = device.features()?;
-    if Class::of(&device)? != Class::Net || offered & feature::CTRL_VQ == 0 {
-        return Ok(Err(skip("there is no control queue")?));
-    }
-    if number(&device, ioctl::VHOST_VDPA_GET_AS_NUM())? < 2 {
-        return Ok(Err(skip("there is one address space")?));
-    }
-    device.map_in(1, memory::BASE + SHIFT)?;
-    start_apart(device, SHIFT).map(Ok)
-}
-
-/// Starts it with the control queue in the second address space, `shift` above where it is mapped in the
-/// first.
-fn start_apart(device: Device, shift: u64) -> Result<Port> {
-    let setup = Setup {
-        control: true,
-        control_shift: shift,
-        ..Setup::default()
-    };
-    let persist = device.backend_features()? & IOTLB_PERSIST != 0;
-    Port::start_with(device, setup, |device| {
-        if !persist {
-            // The reset may have taken the mappings away.
-            device.unmap(memory::BASE, memory::SIZE)?;
-            device.map(memory::BASE, memory::SIZE)?;
-            device.map_again_in(1, memory::BASE + SHIFT)?;
+fn stays_put(target: &Target) -> Result<Verdict> {
+    let mut live = Live::open(target)?;
+    live.work(5)?;
+    let groups = number(&live.device, ioctl::VHOST_VDPA_GET_GROUP_NUM())?;
+    let spaces = number(&live.device, ioctl::VHOST_VDPA_GET_AS_NUM())?;
+    let mut moved = Vec::new();
+    for group in 0..groups {
+        for space in 0..spaces.min(8) {
+            let request = ioctl::VHOST_VDPA_SET_GROUP_ASID();
+            if ioctl::state(&live.device, request, group, space).is_ok() {
+                moved.push((group, space));
+            }
         }
-        device.set_group_asid(device.group(CONTROL.into())?, 1)
-    })
+    }
+    live.work(20)?;
+    verdict(
+        moved.is_empty(),
+        format!("{groups} groups, {spaces} address spaces; moved: {moved:?}"),
+    )
 }
 
-/// A command that each device answers, if not with consent: receive all.
-const PROMISCUOUS: [u8; 3] = [0, 0, 1];
-
-fn works_apart(target: &Target) -> Result<Verdict> {
-    let mut port = match separable(target)? {
-        Ok(port) => port,
-        Err(skipped) => return Ok(skipped),
-    };
-    let answer = port.command(&[&PROMISCUOUS])?;
-    verdict(answer <= 1, format!("the answer is {answer}"))
+fn mapped_nowhere(target: &Target) -> Result<Verdict> {
+    let mut device = target.claim()?;
+    let spaces = number(&device, ioctl::VHOST_VDPA_GET_AS_NUM())?;
+    let mapped: Vec<u32> = [spaces, spaces + 1, u32::MAX]
+        .into_iter()
+        .filter(|space| device.map_in(*space, memory::BASE + SHIFT).is_ok())
+        .collect();
+    let mut live = Live::start(device, Setup::default())?;
+    live.work(10)?;
+    verdict(
+        mapped.is_empty(),
+        format!("{spaces} address spaces; mapped in: {mapped:?}"),
+    )
 }
 
-fn is_kept_apart(target: &Target) -> Result<Verdict> {
-    let mut port = match separable(target)? {
-        Ok(port) => port,
-        Err(skipped) => return Ok(skipped),
-    };
-    // Were it not served where it is mapped, the rest would say nothing.
-    let answer = port.command(&[&PROMISCUOUS])?;
-    let mut port = match start_apart(port.stop()?, 0) {
-        Ok(port) => port,
-        // It may find the queue out of reach at once, or when it is told to look. Nothing but the
-        // address is not as it was before.
-        Err(error) if refusal::is_refusal_of_memory(&error, CONTROL) => {
-            return pass(format!("it does not start so: {error:#}"));
+fn ring_groups(target: &Target) -> Result<Verdict> {
+    let device = target.claim()?;
+    let offered = device.backend_features()? & DESC_ASID != 0;
+    let groups = number(&device, ioctl::VHOST_VDPA_GET_GROUP_NUM())?;
+    let request = ioctl::VHOST_VDPA_GET_VRING_DESC_GROUP();
+    let told: Vec<_> = (0..device.queue_count()?)
+        .map(|index| ioctl::state(&device, request, index, 0))
+        .collect();
+    let holds = told.iter().all(|group| match group {
+        Ok(group) => offered && *group < groups,
+        Err(errno) => !offered && refusal::is_absent(*errno),
+    });
+    verdict(
+        holds,
+        format!("VHOST_BACKEND_F_DESC_ASID is offered: {offered}; {told:?} of {groups}"),
+    )
+}
+
+fn not_replaced(target: &Target) -> Result<Verdict> {
+    let device = target.claim()?;
+    let start = device.memory.host_address()?;
+    let page = 4096;
+    let mut mapped = Vec::new();
+    for (what, address, size) in [
+        ("all of it again", memory::BASE, memory::SIZE),
+        ("its last page", memory::BASE + memory::SIZE - page, page),
+        ("what begins before it", memory::BASE - page, 2 * page),
+        ("nothing", memory::BASE + SHIFT, 0),
+        ("past the last address", u64::MAX - page + 1, 2 * page),
+    ] {
+        if device.map_at(address, size, start).is_ok() {
+            mapped.push(what);
+        }
+    }
+    let mut live = Live::start(device, Setup::default())?;
+    live.work(10)?;
+    verdict(mapped.is_empty(), format!("mapped: {mapped:?}"))
+}
+
+fn gone_with_the_owner(target: &Target) -> Result<Verdict> {
+    let mut before = Live::open(target)?;
+    if before.device.backend_features()? & IOTLB_PERSIST == 0 {
+        return skip(
+            "VHOST_BACKEND_F_IOTLB_PERSIST is not offered: all must be mapped anew after a reset anyhow",
+        );
+    }
+    before.work(10)?;
+    drop(before);
+    let device = target.own()?;
+    // Something else is mapped: what a simulator does before there is anything is its own affair.
+    let start = device.memory.host_address()?;
+    device.map_at(memory::BASE + SHIFT, memory::SIZE, start)?;
+    let mut live = match Live::start(device, Setup::default()) {
+        Ok(live) => live,
+        Err(error) if refusal::is_refusal_of_memory(&error, 0) => {
+            return pass(format!("it does not run so: {error:#}"));
         }
         Err(error) => return Err(error),
     };
-    port.ask(&[&PROMISCUOUS])?;
-    sleep(WATCHED);
-    if port.is_answered()? {
-        return fail("it was served");
+    // Its rings say what it has done, so far as it reaches them.
+    if live.is_served()? {
+        return fail("a request was done in memory that was not mapped");
     }
-    pass(format!(
-        "it was not served; where it is mapped, it answered {answer}"
-    ))
+    let device = live.stop()?;
+    device.unmap(memory::BASE + SHIFT, memory::SIZE)?;
+    device.map(memory::BASE, memory::SIZE)?;
+    let mut live = Live::start(device, Setup::default())?;
+    live.work(10)?;
+    pass("nothing was done; once the memory was mapped, requests were done")
 }

@@ -4,6 +4,7 @@
 
 use anyhow::Result;
 use vdpa_user::device::status;
+use vdpa_user::port::Setup;
 
 use crate::bench::Live;
 use crate::case::{Case, Target, Verdict, fail, pass, source, verdict};
@@ -58,6 +59,13 @@ pub const CASES: &[Case] = &[
         demands: "VHOST_VDPA_SET_STATUS without an argument fails, and the status stays",
         source: source::UAPI,
         run: without_an_argument,
+    },
+    Case {
+        id: "status-8",
+        title: "nothing is done before DRIVER_OK",
+        demands: "the device neither consumes buffers nor sends notifications before DRIVER_OK, whatever it is told",
+        source: "virtio 1.3, 2.1.2",
+        run: too_early,
     },
 ];
 
@@ -123,4 +131,22 @@ fn without_an_argument(target: &Target) -> Result<Verdict> {
         shown == status::ACKNOWLEDGE,
         format!("{result:?}, status {shown:#x}"),
     )
+}
+
+fn too_early(target: &Target) -> Result<Verdict> {
+    let mut live = Live::prepare(target.claim()?, Setup::default())?;
+    live.enable_all(true)?;
+    let served = live.is_served()?;
+    let announced = live.worker()?.interrupted();
+    if served || announced {
+        return fail(format!(
+            "a request was done: {served}, announced: {announced}"
+        ));
+    }
+    live.device.add_status(status::DRIVER_OK)?;
+    // Whoever was told too early need not remember.
+    live.worker()?.ring_doorbell()?;
+    live.finish(1)?;
+    live.work(5)?;
+    pass("a request was done after DRIVER_OK, not before")
 }

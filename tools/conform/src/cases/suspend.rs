@@ -4,12 +4,13 @@
 
 use anyhow::{Context, Result};
 use nix::errno::Errno;
-use vdpa_user::device::Device;
+use vdpa_user::device::{Device, feature, status};
 use vdpa_user::ioctl;
 use vdpa_user::port::Setup;
+use vdpa_user::refusal;
 
 use crate::bench::Live;
-use crate::case::{Case, SUSPEND, Target, Verdict, fail, pass, skip, source, verdict};
+use crate::case::{Case, RESUME, SUSPEND, Target, Verdict, fail, pass, skip, source, verdict};
 use vdpa_user::stage::LEAST;
 
 pub const CASES: &[Case] = &[
@@ -55,12 +56,31 @@ pub const CASES: &[Case] = &[
         source: source::UAPI,
         run: out_of_order,
     },
+    Case {
+        id: "suspend-7",
+        title: "enabling a queue does not wake a suspended device",
+        demands: "VHOST_VDPA_SET_VRING_ENABLE with 1 does not make a suspended device process buffers",
+        source: "drivers/vhost/vdpa.c, vhost_vdpa_suspend",
+        run: not_woken,
+    },
+    Case {
+        id: "suspend-8",
+        title: "a suspended device stays as it is",
+        demands: "the state is kept: the device shows DRIVER_OK, its configuration does not change, and where a queue stands is told again and again",
+        source: "uapi/linux/vhost.h, VHOST_VDPA_SUSPEND",
+        run: stays,
+    },
+    Case {
+        id: "suspend-9",
+        title: "packed rings go on elsewhere, too",
+        demands: "with the indices and wrap counters that were told, a device goes on where another one, or itself, was stopped",
+        source: "uapi/linux/vhost.h; linux/vdpa.h, set_vq_state",
+        run: packed_elsewhere,
+    },
 ];
 
-const RESUME: u64 = 1 << 5;
-
-fn offers(target: &Target, bit: u64) -> Result<bool> {
-    Ok(target.open()?.backend_features()? & bit != 0)
+fn offers(target: &Target, bits: u64) -> Result<bool> {
+    offers_now(&target.open()?, bits)
 }
 
 fn not_offered(target: &Target) -> Result<Verdict> {
@@ -136,10 +156,35 @@ fn elsewhere(target: &Target) -> Result<Verdict> {
     if !offers(target, SUSPEND)? {
         return skip("VHOST_BACKEND_F_SUSPEND is not offered");
     }
-    let mut live = Live::open(target)?;
+    moves(target, Setup::default())
+}
+
+fn packed_elsewhere(target: &Target) -> Result<Verdict> {
+    if !offers(target, SUSPEND)? {
+        return skip("VHOST_BACKEND_F_SUSPEND is not offered");
+    }
+    if target.open()?.features()? & feature::RING_PACKED == 0 {
+        return skip("RING_PACKED is not offered");
+    }
+    let packed = Setup {
+        packed: true,
+        ..Setup::default()
+    };
+    moves(target, packed)
+}
+
+/// Stops a device, resets it, and has it go on from where it was.
+fn moves(target: &Target, setup: Setup) -> Result<Verdict> {
+    let mut live = Live::start(target.claim()?, setup)?;
     for round in 0..3 {
         live.work(33)?;
-        live.device.suspend()?;
+        if let Err(error) = live.device.suspend() {
+            // It may be able to do it with rings of one kind, and not of another.
+            if setup.packed && refusal::is_not_offered(&error) {
+                return skip(format!("not with packed rings: {error:#}"));
+            }
+            return Err(error);
+        }
         live.reap()?;
         live.device.reset()?;
         live.go_on()
@@ -169,4 +214,61 @@ fn out_of_order(target: &Target) -> Result<Verdict> {
     let mut live = Live::start(live.stop()?, Setup::default())?;
     live.work(5)?;
     pass(format!("{told:?}"))
+}
+
+fn not_woken(target: &Target) -> Result<Verdict> {
+    if !offers(target, SUSPEND)? {
+        return skip("VHOST_BACKEND_F_SUSPEND is not offered");
+    }
+    let mut live = Live::open(target)?;
+    live.work(10)?;
+    live.device.suspend()?;
+    // There is no answer to wait for: it may be refused.
+    let enabled = live.enable_all(true);
+    if live.is_served()? {
+        return fail(format!("a request was done; enabling: {enabled:?}"));
+    }
+    if !offers_now(&live.device, RESUME)? {
+        return pass("nothing was done");
+    }
+    live.device.resume()?;
+    live.worker()?.ring_doorbell()?;
+    live.finish(1)?;
+    live.work(10)?;
+    pass("nothing was done until it was resumed")
+}
+
+/// Whether an open device offers all of `bits`.
+fn offers_now(device: &Device, bits: u64) -> Result<bool> {
+    Ok(device.backend_features()? & bits == bits)
+}
+
+fn stays(target: &Target) -> Result<Verdict> {
+    if !offers(target, SUSPEND)? {
+        return skip("VHOST_BACKEND_F_SUSPEND is not offered");
+    }
+    let mut live = Live::open(target)?;
+    live.work(33)?;
+    let config = live.device.config()?;
+    live.device.suspend()?;
+    let index = live.worker()?.index;
+    let base = live.device.base(index)?;
+    for _ in 0..5 {
+        let shown = live.device.status()?;
+        if shown & status::DRIVER_OK == 0 || shown & status::NEEDS_RESET != 0 {
+            return fail(format!("the status is {shown:#x}"));
+        }
+        let now = live.device.config()?;
+        if now != config {
+            return fail(format!(
+                "the configuration was {config:02x?}, is {now:02x?}"
+            ));
+        }
+        let told = live.device.base(index)?;
+        if told != base {
+            return fail(format!("it stood at {base}, then at {told}"));
+        }
+        live.is_served()?;
+    }
+    pass(format!("it stands at {base}, 5 times"))
 }
