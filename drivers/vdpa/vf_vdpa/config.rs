@@ -4,7 +4,8 @@
 //!
 //! While the device is live, registers are only read if the device has signalled a change since:
 //! netlink lets any user of the machine ask, under the lock of the vDPA bus. On a function with a
-//! single vector each interrupt may be such a signal.
+//! single vector each interrupt may be such a signal. Commands that the driver does not see change the
+//! configuration without one: with such a control queue, each reader reads registers.
 
 use super::{
     control::{
@@ -18,6 +19,7 @@ use kernel::prelude::*;
 use virtio::{
     config,
     device_id::DeviceId,
+    features,
     net,
     status::Status, //
 };
@@ -87,12 +89,12 @@ impl Function<'_> {
     }
 
     /// Copies configuration to `buf`, which is zero, from `offset` on.
-    pub(crate) fn copy_config(&self, offset: usize, buf: &mut [u8]) {
+    pub(crate) fn copy_config(&self, profile: &Profile, offset: usize, buf: &mut [u8]) {
         let mut control = self.shared.control.lock();
         let control = &mut *control;
 
         self.refresh(control);
-        if control.phase == Phase::Stopped {
+        if control.phase == Phase::Stopped || self.obeys_unseen(control, profile) {
             // Such a device does not signal changes.
             self.read_config(control);
         }
@@ -105,6 +107,16 @@ impl Function<'_> {
         if let Some(shown) = buf.get_mut(span.copy()) {
             control.shown().apply(offset, shown);
         }
+    }
+
+    /// Returns whether the live device changes its configuration on command of the consumer, without
+    /// a signal: its MAC address, on a control queue that the driver does not serve.
+    fn obeys_unseen(&self, control: &Control, profile: &Profile) -> bool {
+        self.shared.limits.id == DeviceId::NET
+            && !profile.serves_control
+            && control.phase == Phase::Live
+            && !control.status.contains(Status::NEEDS_RESET)
+            && control.accepted.contains(features::net::CTRL_MAC_ADDR)
     }
 
     /// Writes configuration of the device; what is beyond its end is dropped.

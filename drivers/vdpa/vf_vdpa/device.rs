@@ -249,7 +249,7 @@ impl Operations for VfDevice {
     }
 
     fn get_config(cx: Cx<'_, '_>, offset: usize, buf: &mut [u8]) {
-        cx.parent().copy_config(offset, buf);
+        cx.parent().copy_config(cx.data(), offset, buf);
     }
 
     fn set_config(cx: Cx<'_, '_>, offset: usize, buf: &[u8]) {
