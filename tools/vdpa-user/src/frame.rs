@@ -13,6 +13,10 @@ const NETWORK: usize = 14 + 20 + 8;
 const FIELDS: usize = 16;
 /// Marks a frame as ours: a bridge or a container may talk on the same wire.
 const MAGIC: u32 = 0x7666_5664;
+/// Where a VLAN tag is: behind both addresses.
+const VLAN: usize = HEADER + 12;
+/// The type that a frame with a VLAN tag has (IEEE 802.1Q).
+const TAGGED: [u8; 2] = [0x81, 0x00];
 /// The longest frame without a VLAN tag.
 const LONGEST: usize = 1514;
 
@@ -105,9 +109,26 @@ pub fn build(tag: Tag, source: [u8; 6], destination: [u8; 6], toward: u8) -> Vec
     frame
 }
 
+/// Puts a frame (with its header) into a VLAN.
+pub fn into_vlan(mut frame: Vec<u8>, vlan: u16) -> Vec<u8> {
+    let [high, low] = vlan.to_be_bytes();
+    let [type_high, type_low] = TAGGED;
+    frame.splice(VLAN..VLAN, [type_high, type_low, high, low]);
+    frame
+}
+
 /// Recognises a received frame (with its header): `None` if it is not ours, an error if it is
-/// ours and damaged.
+/// ours and damaged. It may be in a VLAN.
 pub fn check(bytes: &[u8]) -> Result<Option<Tag>> {
+    match bytes.split_at_checked(VLAN) {
+        Some((start, [high, low, _, _, rest @ ..])) if [*high, *low] == TAGGED => {
+            check_untagged(&[start, rest].concat())
+        }
+        _ => check_untagged(bytes),
+    }
+}
+
+fn check_untagged(bytes: &[u8]) -> Result<Option<Tag>> {
     let Some(fields) = bytes.get(HEADER + NETWORK..HEADER + NETWORK + FIELDS) else {
         return Ok(None);
     };
@@ -195,6 +216,23 @@ mod tests {
                 "byte {byte}"
             );
         }
+    }
+
+    #[test]
+    fn a_frame_in_a_vlan_is_ours() {
+        let tag = Tag {
+            run: 5,
+            flow: 1,
+            number: 3,
+        };
+        let plain = build(tag, A, B, 0);
+        let tagged = into_vlan(plain.clone(), 0x123);
+        assert_eq!(tagged[VLAN..VLAN + 4], [0x81, 0, 1, 0x23]);
+        assert_eq!(tagged.len(), plain.len() + 4);
+        assert_eq!(check(&tagged).unwrap(), Some(tag));
+        // Neither the tag nor a part of it makes a frame ours.
+        assert_eq!(check(&tagged[..VLAN + 2]).unwrap(), None);
+        assert_eq!(check(&tagged[..VLAN + 4]).unwrap(), None);
     }
 
     #[test]

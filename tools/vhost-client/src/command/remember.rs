@@ -17,13 +17,39 @@ const ADDRESS: [u8; 6] = [0x02, 0, 0, 0, 0, 0x55];
 const NOBODY: [u8; 6] = [0x02, 0, 0, 0, 0, 0x66];
 /// Frames each way, to see that it works at all.
 const FRAMES: u32 = 50;
-/// Frames to nobody.
+/// Frames that are not for the device.
 const STRAY: u32 = 8;
-/// The flow of the frames to nobody, and of the last frame.
+/// The VLAN that the device is told to be in, and one that it is not in.
+const VLAN: u16 = 0x123;
+const OTHER_VLAN: u16 = 0x124;
+/// The flow of the frames that are not for the device, and of the last frame.
 const STRAYS: u16 = 1;
 const LAST: u16 = 2;
 
-/// Tells the first device an address and to filter by it, resumes it `rounds` times, and looks
+/// Where a frame goes.
+#[derive(Clone, Copy)]
+struct Target {
+    address: [u8; 6],
+    vlan: Option<u16>,
+}
+
+impl Target {
+    const fn address(address: [u8; 6]) -> Self {
+        Self {
+            address,
+            vlan: None,
+        }
+    }
+
+    const fn vlan(vlan: u16) -> Self {
+        Self {
+            address: ADDRESS,
+            vlan: Some(vlan),
+        }
+    }
+}
+
+/// Tells the first device an address and a VLAN, and to filter by them, resumes it `rounds` times, and looks
 /// each time what it lets pass.
 pub fn run(report: &mut Report, wire: &Wire, rounds: u32) -> Result<()> {
     let setup = Setup {
@@ -31,13 +57,14 @@ pub fn run(report: &mut Report, wire: &Wire, rounds: u32) -> Result<()> {
         ..Setup::default()
     };
     let mut ports = [Port::open(&wire.a, setup)?, Port::open(&wire.b, setup)?];
-    let all = strays(&mut ports, NOBODY).context("before it is told an address")?;
+    let all = strays(&mut ports, Target::address(NOBODY), Target::address(NOBODY))
+        .context("before it is told an address")?;
     report.check(
         all == STRAY,
         "a device that was told nothing lets all frames pass",
         format!("{all} of {STRAY} passed"),
     );
-    report.step("the device is told an address", tell(&mut ports));
+    report.step("the device is told an address and a VLAN", tell(&mut ports));
     filters(report, &mut ports, "before it is stopped")?;
     for round in 1..=rounds {
         let port = ports.first_mut().context("no port")?;
@@ -53,7 +80,8 @@ pub fn run(report: &mut Report, wire: &Wire, rounds: u32) -> Result<()> {
         "the control queue goes on",
         format!("{answer:?}"),
     );
-    let all = strays(&mut ports, NOBODY).context("told to let all frames pass")?;
+    let all = strays(&mut ports, Target::address(NOBODY), Target::address(NOBODY))
+        .context("told to let all frames pass")?;
     report.check(
         all == STRAY,
         "told to let all frames pass, it does",
@@ -62,12 +90,13 @@ pub fn run(report: &mut Report, wire: &Wire, rounds: u32) -> Result<()> {
     Ok(())
 }
 
-/// Gives the first device an address, and has it let only frames pass that are for it.
+/// Gives the first device an address and a VLAN, and has it let only frames pass that are for it.
 fn tell(ports: &mut [Port]) -> Result<()> {
     let port = ports.first_mut().context("no port")?;
     let mut command = vec![1, 1];
     command.extend(ADDRESS);
-    for command in [&command[..], &[0, 0, 0]] {
+    let [low, high] = VLAN.to_le_bytes();
+    for command in [&command[..], &[2, 0, low, high], &[0, 0, 0]] {
         let answer = port.command(&[command])?;
         ensure!(answer == 0, "{command:?} is answered by {answer}");
     }
@@ -81,29 +110,46 @@ fn filters(report: &mut Report, ports: &mut [Port], when: &str) -> Result<()> {
         format!("{when} the frames to its address pass"),
         exchange::verify(ports, &BOTH, FRAMES),
     );
-    let passed = strays(ports, ADDRESS).with_context(|| when.to_owned())?;
-    report.check(
-        passed == 0,
-        format!("{when} frames to nobody do not pass"),
-        format!("{passed} of {STRAY} passed"),
-    );
+    for (name, stray, own) in [
+        (
+            "to nobody",
+            Target::address(NOBODY),
+            Target::address(ADDRESS),
+        ),
+        (
+            "to another VLAN",
+            Target::vlan(OTHER_VLAN),
+            Target::vlan(VLAN),
+        ),
+    ] {
+        let passed = strays(ports, stray, own).with_context(|| format!("{when}, {name}"))?;
+        report.check(
+            passed == 0,
+            format!("{when} frames {name} do not pass"),
+            format!("{passed} of {STRAY} passed"),
+        );
+    }
     Ok(())
 }
 
-/// Sends frames to nobody, and one to `own`, from the second device to the first. Returns how many of
+/// Sends frames to `stray`, and one to `own`, from the second device to the first. Returns how many of
 /// the former have passed when the last one has.
-fn strays(ports: &mut [Port], own: [u8; 6]) -> Result<u32> {
+fn strays(ports: &mut [Port], stray: Target, own: Target) -> Result<u32> {
     let run = fastrand::u16(..);
     let [to, from] = ports else {
         anyhow::bail!("not two ports");
     };
     for number in 0..=STRAY {
-        let (flow, destination) = match number {
+        let (flow, target) = match number {
             STRAY => (LAST, own),
-            _ => (STRAYS, NOBODY),
+            _ => (STRAYS, stray),
         };
         let tag = Tag { run, flow, number };
-        let frame = frame::build(tag, from.address, destination, 0);
+        let plain = frame::build(tag, from.address, target.address, 0);
+        let frame = match target.vlan {
+            Some(vlan) => frame::into_vlan(plain, vlan),
+            None => plain,
+        };
         ensure!(from.send(0, &frame)?, "no room for a frame");
     }
     for pair in &mut from.pairs {
@@ -120,7 +166,7 @@ fn strays(ports: &mut [Port], own: [u8; 6]) -> Result<u32> {
         Ok(last)
     });
     waited.with_context(|| {
-        format!("the sender's device has taken {taken} frames, {strays} to nobody have arrived")
+        format!("the sender's device has taken {taken} frames, {strays} that were not to pass have arrived")
     })?;
     Ok(strays)
 }
