@@ -93,8 +93,11 @@ impl Function<'_> {
         let mut control = self.shared.control.lock();
         let control = &mut *control;
 
+        if self.obeys_unseen(control, profile) {
+            self.shared.receivers.alarm.mark_stale();
+        }
         self.refresh(control);
-        if control.phase == Phase::Stopped || self.obeys_unseen(control, profile) {
+        if control.phase == Phase::Stopped {
             // Such a device does not signal changes.
             self.read_config(control);
         }
@@ -109,13 +112,11 @@ impl Function<'_> {
         }
     }
 
-    /// Returns whether the live device changes its configuration on command of the consumer, without
-    /// a signal: its MAC address, on a control queue that the driver does not serve.
+    /// Returns whether the device changes its configuration on command of the consumer, without a
+    /// signal: its MAC address, on a control queue that the driver does not serve.
     fn obeys_unseen(&self, control: &Control, profile: &Profile) -> bool {
         self.shared.limits.id == DeviceId::NET
             && !profile.serves_control
-            && control.phase == Phase::Live
-            && !control.status.contains(Status::NEEDS_RESET)
             && control.accepted.contains(features::net::CTRL_MAC_ADDR)
     }
 

@@ -7,6 +7,7 @@
 //! no data queue belongs.
 
 use super::{
+    alarm::Alarm,
     requester::Requester,
     served::Outcome, //
 };
@@ -121,7 +122,7 @@ impl ControlQueue {
     }
 
     /// Serves one command, if there is one. Sleeps until the device has answered, or `stop` is set.
-    pub(crate) fn step(&mut self, stop: &Atomic<bool>) -> Result<Outcome, Broken> {
+    pub(crate) fn step(&mut self, stop: &Atomic<bool>, alarm: &Alarm) -> Result<Outcome, Broken> {
         let memory = &*self.memory;
         let mut outcome = Outcome::default();
 
@@ -161,9 +162,11 @@ impl ControlQueue {
                 *ack = control::ack(said);
                 if *ack == control::OK {
                     self.requester.record(&command);
+                    // Whoever sees the answer finds the new address in the configuration.
+                    if matches!(command.effect(), Effect::MacAddr(_)) {
+                        alarm.mark_stale();
+                    }
                 }
-                outcome.reconfigured =
-                    *ack == control::OK && matches!(command.effect(), Effect::MacAddr(_));
                 answer
             }
         };

@@ -56,8 +56,6 @@ pub(crate) struct Outcome {
     pub(crate) more: bool,
     /// The consumer wants an interrupt.
     pub(crate) interrupt: bool,
-    /// The configuration may have changed.
-    pub(crate) reconfigured: bool,
     /// The command was refused, which the consumer was told.
     pub(crate) refusal: Option<Refusal>,
     /// There has to be another look soon.
@@ -150,10 +148,14 @@ impl Server {
     /// Does some of what there is to do. Sleeps until the device has answered, or is to stop.
     fn step(&mut self, served: &Served) -> Result<Outcome, Trouble> {
         match self {
-            Self::Control(queue) => queue.step(&served.stop).map_err(|broken| match broken {
-                control_queue::Broken::Device(ECANCELED) => Trouble::Stopped,
-                broken => Trouble::Control(broken),
-            }),
+            Self::Control(queue) => {
+                queue
+                    .step(&served.stop, &served.alarm)
+                    .map_err(|broken| match broken {
+                        control_queue::Broken::Device(ECANCELED) => Trouble::Stopped,
+                        broken => Trouble::Control(broken),
+                    })
+            }
             Self::Relay(queue) => queue
                 .step(&served.gate, &served.counters)
                 .map_err(Trouble::Relay),
@@ -235,9 +237,6 @@ impl Run for Served {
                         .complain(fmt!("control command refused: {}", Text(refusal)));
                     // Others are slowed down by the device. Nobody is charged for this work.
                     fsleep(REFUSAL_PAUSE);
-                }
-                if outcome.reconfigured {
-                    self.alarm.mark_stale();
                 }
                 if outcome.interrupt {
                     self.gate.callback.call();
