@@ -148,26 +148,30 @@ case_stays_relayed() {
 	match "$state" "*, 1500 forwarded, 1500 returned*" "all is relayed: $state"
 }
 
-# For how long, for administrators.
+# Who serves a queue, and for how long, for administrators.
 # limit: 120
-case_tells_for_how_long_it_is_relayed() {
+case_tells_who_serves_it_for_how_long() {
 	local first
 	vhost_pair 2
 	client_until "holding live" /tmp/hold.log hold "$NODE_A" --live --start 65000
 	eq "$(vstat relayed)" 1 "it is relayed"
+	eq "$(vstat direct) $(vstat direct_seconds)" "0 0" "it is not the device's"
 	first=$(vstat relayed_seconds)
-	run_ok wait_for "$SOON" is_relayed_for $((first + 2))
+	run_ok wait_for "$SOON" seconds_are relayed $((first + 2))
 	match "$(grep '^vq 0: ' "$DEBUG/vf_vdpa-$A/state")" "*in hardware Relayed*, relayed for [0-9]* s and until a reset: *" \
 		"the state says for how long"
 	client_kill
 	client_until "holding live" /tmp/hold.log hold "$NODE_A" --live
-	eq "$(vstat relayed) $(vstat relayed_seconds)" "0 0" "the next one is not"
-	match "$(grep '^vq 0: ' "$DEBUG/vf_vdpa-$A/state")" "*in hardware Enabled*" "it is the device's"
+	eq "$(vstat relayed) $(vstat relayed_seconds) $(vstat direct)" "0 0 1" "the next one is not"
+	first=$(vstat direct_seconds)
+	run_ok wait_for "$SOON" seconds_are direct $((first + 2))
+	match "$(grep '^vq 0: ' "$DEBUG/vf_vdpa-$A/state")" "*in hardware Enabled*, direct for [0-9]* s*" \
+		"it is the device's"
 	client_kill
 }
 
-is_relayed_for() {
-	[ "$(vstat relayed_seconds)" -ge "$1" ]
+seconds_are() { # seconds_are relayed|direct SECONDS: at least so many by now
+	[ "$(vstat "$1_seconds")" -ge "$2" ]
 }
 
 vstat() { # vstat NAME: of the first queue of the device a

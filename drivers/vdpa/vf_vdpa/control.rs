@@ -105,8 +105,8 @@ pub(crate) struct VirtQueue {
     pub(crate) hardware: HardwareQueue,
     /// What the hardware was told last, whatever the consumer has set since.
     pub(crate) programmed: Option<Ring>,
-    /// Since when it has been relayed, if it is.
-    pub(crate) relayed_since: Option<Instant<Monotonic>>,
+    /// Since when the hardware has worked on it as it does, if it does.
+    pub(crate) since: Option<Instant<Monotonic>>,
     /// It was enabled since the last reset: its state is no longer the initial one.
     pub(crate) was_live: bool,
 }
@@ -119,7 +119,7 @@ impl VirtQueue {
         index: Some(0),
         hardware: HardwareQueue::Disabled,
         programmed: None,
-        relayed_since: None,
+        since: None,
         was_live: false,
     };
 
@@ -130,9 +130,18 @@ impl VirtQueue {
 
     /// Returns for how many seconds it has been relayed, if it is.
     pub(crate) fn relayed(&self) -> Option<u64> {
-        let since = self.relayed_since?;
+        self.seconds_as(HardwareQueue::Relayed)
+    }
 
-        (self.hardware == HardwareQueue::Relayed)
+    /// Returns for how many seconds the device has served it by itself, if it does.
+    pub(crate) fn direct(&self) -> Option<u64> {
+        self.seconds_as(HardwareQueue::Enabled)
+    }
+
+    fn seconds_as(&self, hardware: HardwareQueue) -> Option<u64> {
+        let since = self.since?;
+
+        (self.hardware == hardware)
             .then(|| u64::try_from(since.elapsed().as_millis()).map_or(0, |ms| ms / 1000))
     }
 }

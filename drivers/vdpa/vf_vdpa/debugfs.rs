@@ -97,6 +97,9 @@ impl Writer for StateFile {
                 counters.kicks(),
                 counters.interrupts()
             )?;
+            if let Some(seconds) = queue.direct() {
+                write!(f, ", direct for {seconds} s")?;
+            }
             if let Some(seconds) = queue.relayed() {
                 write!(f, ", relayed for {seconds} s")?;
                 if !limits.hidden.contains(Features::RING_RESET) {

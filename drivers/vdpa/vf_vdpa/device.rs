@@ -105,16 +105,18 @@ impl Operations for VfDevice {
         if vq >= cx.data().nvqs {
             return Err(EINVAL);
         }
-        let (ready, relayed) = {
+        let (ready, direct, relayed) = {
             let mut control = shared.control.lock();
             let queue = control.queue(vq).ok_or(EINVAL)?;
-            (queue.ready, queue.relayed())
+            (queue.ready, queue.direct(), queue.relayed())
         };
         let queue = shared.receivers.queue(vq).ok_or(EINVAL)?;
 
         stats.put(c"kicks", queue.kicks())?;
         stats.put(c"interrupts", queue.interrupts())?;
         stats.put(c"ready", ready.into())?;
+        stats.put(c"direct", direct.is_some().into())?;
+        stats.put(c"direct_seconds", direct.unwrap_or(0))?;
         stats.put(c"relayed", relayed.is_some().into())?;
         stats.put(c"relayed_seconds", relayed.unwrap_or(0))?;
         for (name, value) in queue.counters().all() {

@@ -12,7 +12,10 @@ use super::{
     profile::Profile,
     program::Ring, //
 };
-use kernel::prelude::*;
+use kernel::{
+    prelude::*,
+    time::Instant, //
+};
 use vdpa::Text;
 use virtio::{
     device_id::DeviceId,
@@ -86,6 +89,7 @@ impl Means for Suspension {
         for (vq, queue) in (0..profile.nvqs).zip(&mut control.queues) {
             if matches!(queue.hardware, HardwareQueue::Frozen { .. }) {
                 queue.hardware = HardwareQueue::Enabled;
+                queue.since = Some(Instant::now());
                 // As of a queue that the device serves alone, whatever it has done before.
                 queue.index = Some(0);
                 // The first interrupt may come at once.

@@ -269,11 +269,11 @@ impl Function<'_> {
         let queue = control.queue(vq).ok_or(EINVAL)?;
         queue.was_live = true;
         queue.hardware = HardwareQueue::Enabled;
+        queue.since = Some(Instant::now());
         queue.programmed = Some(ring);
         if let Some(relay) = relay {
             receiver.install(Server::Relay(relay));
             queue.hardware = HardwareQueue::Relayed;
-            queue.relayed_since = Some(Instant::now());
         }
         Ok(())
     }

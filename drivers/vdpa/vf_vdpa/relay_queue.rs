@@ -269,6 +269,7 @@ impl RelayQueue {
             .map_err(Broken::Device)?;
         if let Some(queue) = control.queue(self.ring.vq) {
             queue.hardware = HardwareQueue::Enabled;
+            queue.since = Some(Instant::now());
             queue.index = Some(0);
         }
         gate.hand_over(self.ring.doorbell);
