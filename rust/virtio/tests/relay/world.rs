@@ -2,61 +2,37 @@
 
 //! A guest, a relay and a device that keep to the rules, in whatever order they are called.
 
+use std::cell::RefCell;
+use std::collections::VecDeque;
+
 use virtio::features::Features;
 use virtio::queue::Addresses;
 use virtio::queue::RingKind;
 use virtio::queue::Size;
 use virtio::relay::Relay;
 use virtio::relay::Rings;
-use virtio::split::Memory;
 use virtio::split::SplitQueue;
 use virtio::standing;
 
+use crate::reach::Both;
+use crate::reach::Watched;
+use crate::reach::SHADOW;
 use crate::ring::Driver;
 use crate::ring::Ram;
-use crate::ring::Unmapped;
 
-/// What a device reaches: the guest's memory, and the shadow rings far above.
-struct Both<'a> {
-    guest: &'a Ram,
-    shadow: &'a Ram,
-}
-
-const SHADOW: u64 = 1 << 40;
-
-impl Both<'_> {
-    fn at(&self, addr: u64) -> (&Ram, u64) {
-        match addr.checked_sub(SHADOW) {
-            Some(addr) => (self.shadow, addr),
-            None => (self.guest, addr),
-        }
-    }
-}
-
-impl Memory for Both<'_> {
-    type Error = Unmapped;
-
-    fn read(&self, addr: u64, buf: &mut [u8]) -> Result<(), Unmapped> {
-        let (ram, addr) = self.at(addr);
-        ram.read(addr, buf)
-    }
-
-    fn write(&self, addr: u64, buf: &[u8]) -> Result<(), Unmapped> {
-        let (ram, addr) = self.at(addr);
-        ram.write(addr, buf)
-    }
-
-    fn read_index(&self, addr: u64) -> Result<u16, Unmapped> {
-        let (ram, addr) = self.at(addr);
-        ram.read_index(addr)
-    }
-
-    fn write_index(&self, addr: u64, index: u16) -> Result<(), Unmapped> {
-        let (ram, addr) = self.at(addr);
-        ram.write_index(addr, index)
-    }
-
-    fn full_barrier(&self) {}
+/// What others do while a relay is at work.
+#[derive(Copy, Clone, Debug)]
+pub(crate) enum Act {
+    /// The guest makes a chain available.
+    Add,
+    /// The guest takes what has come, and sleeps.
+    Sleep,
+    /// The guest takes what has come, wants no interrupts, and looks again by itself.
+    Poll,
+    /// The device returns one, from here on, and looks again by itself.
+    Work(u8),
+    /// The device returns one, from here on, and sleeps.
+    Serve(u8),
 }
 
 pub(crate) type TestRelay = Relay<Vec<u64>>;
@@ -66,11 +42,13 @@ pub(crate) struct World {
     pub(crate) driver: Driver,
     pub(crate) guest: Ram,
     pub(crate) shadow: Ram,
-    /// None once the device has the guest's rings.
+    /// None once the device has the guest's rings, and while it is at work.
     pub(crate) relay: Option<TestRelay>,
+    /// Kicks and interrupts are for the relay.
+    relayed: bool,
     pub(crate) device: SplitQueue,
     /// Chains that the device has taken.
-    taken: Vec<u16>,
+    taken: VecDeque<u16>,
     /// It has returned them in the order in which they came, since it began.
     ordered: bool,
     pub(crate) hold: bool,
@@ -82,6 +60,12 @@ pub(crate) struct World {
     pub(crate) relay_awake: bool,
     pub(crate) device_awake: bool,
     guest_awake: bool,
+    /// It looks at nothing before it is told.
+    guest_asleep: bool,
+    /// What others do at which access of the relay's.
+    plan: Vec<(u8, Act)>,
+    /// How many there were since it was woken.
+    pub(crate) accesses: u8,
     pub(crate) added: u32,
     pub(crate) reaped: u32,
     /// Chains that a device has begun, counted each time.
@@ -102,7 +86,8 @@ impl World {
             guest,
             shadow,
             relay: Some(relay),
-            taken: Vec::new(),
+            relayed: true,
+            taken: VecDeque::new(),
             ordered: true,
             hold,
             asleep: false,
@@ -110,6 +95,9 @@ impl World {
             relay_awake: true,
             device_awake: true,
             guest_awake: false,
+            guest_asleep: false,
+            plan: Vec::new(),
+            accesses: 0,
             added: 0,
             reaped: 0,
             popped: 0,
@@ -165,9 +153,10 @@ impl World {
         }
         self.added += 1;
         if self.driver.must_notify(&self.guest, old) {
-            match self.relay {
-                Some(_) => self.relay_awake = true,
-                None => self.device_awake = true,
+            if self.relayed {
+                self.relay_awake = true;
+            } else {
+                self.device_awake = true;
             }
         }
         self.nobody_is_forgotten();
@@ -180,8 +169,13 @@ impl World {
         assert!(!(self.asleep && waits) || self.held || self.relay_awake);
     }
 
-    /// The device takes what there is, and returns up to `count` of what it has, from `pick` on.
+    /// The device takes what there is, returns up to `count` of what it has, from `pick` on, and sleeps.
     pub(crate) fn serve(&mut self, count: usize, pick: usize) {
+        self.work(count, pick, true);
+    }
+
+    /// As above, but the device looks again by itself, unless it `sleeps`.
+    pub(crate) fn work(&mut self, count: usize, pick: usize, sleeps: bool) {
         let memory = Both {
             guest: &self.guest,
             shadow: &self.shadow,
@@ -189,69 +183,106 @@ impl World {
         if self.device_awake {
             loop {
                 while let Some(chain) = self.device.pop(&memory).unwrap() {
-                    self.taken.push(chain.head());
+                    self.taken.push_back(chain.head());
                     self.popped += 1;
                 }
+                if !sleeps {
+                    self.device.disable_notifications(&memory).unwrap();
+                    break;
+                }
                 if !self.device.enable_notifications(&memory).unwrap() {
+                    self.device_awake = false;
                     break;
                 }
             }
-            self.device_awake = false;
         }
         let old = self.device.next_used();
         for _ in 0..count.min(self.taken.len()) {
             let pick = pick % self.taken.len();
             self.ordered &= pick == 0;
-            let head = self.taken.remove(pick);
+            let head = self.taken.remove(pick).unwrap();
             self.device
                 .push_used(&memory, head, u32::from(head) + 1)
                 .unwrap();
         }
         if self.device.needs_interrupt(&memory, old).unwrap() {
-            match self.relay {
-                Some(_) => self.relay_awake = true,
-                None => self.guest_awake = true,
+            if self.relayed {
+                self.relay_awake = true;
+            } else {
+                self.guest_awake = true;
             }
         }
     }
 
-    /// The relay does what it was woken for. Before it goes to sleep the guest adds, and the device
-    /// returns, a few chains.
-    pub(crate) fn relay(&mut self, mut adds: u8, mut returns: u8) {
-        if !std::mem::take(&mut self.relay_awake) {
+    /// What the plan says for this moment.
+    pub(crate) fn interfere(&mut self) {
+        let now = self.accesses;
+        self.accesses = now.saturating_add(1);
+        let acts = std::mem::take(&mut self.plan);
+        let (due, later): (Vec<_>, _) = acts.into_iter().partition(|(at, _)| *at == now);
+        self.plan = later;
+        for (_, act) in due {
+            match act {
+                Act::Add => self.add(),
+                Act::Sleep => self.sleep(),
+                Act::Poll => self.poll(),
+                Act::Work(pick) => self.work(1, pick.into(), false),
+                Act::Serve(pick) => self.work(1, pick.into(), true),
+            }
+        }
+    }
+
+    /// The relay does what it was woken for, while others do what is planned for each access.
+    pub(crate) fn relay(&mut self, plan: &[(u8, Act)]) {
+        self.accesses = 0;
+        if !std::mem::take(&mut self.relay_awake) || !self.relayed {
             return;
         }
-        let Some(mut relay) = self.relay.take() else {
-            return;
-        };
+        let mut relay = self.relay.take().unwrap();
+        self.plan = plan.to_vec();
         self.asleep = false;
         loop {
-            let back = relay.give_back(&self.guest, &self.shadow).unwrap();
-            let forth = relay.forward(&self.guest, &self.shadow, self.hold).unwrap();
-            self.guest_awake |= back.tell;
-            self.device_awake |= forth.tell;
-            self.relay = Some(relay);
-            (0..std::mem::take(&mut adds)).for_each(|_| self.add());
-            self.serve(std::mem::take(&mut returns).into(), 0);
-            relay = self.relay.take().unwrap();
-            let left = relay.listen(&self.guest, &self.shadow, self.hold).unwrap();
+            let hold = self.hold;
+            let world = RefCell::new(&mut *self);
+            let [guest, shadow] = [false, true].map(|shadow| Watched {
+                world: &world,
+                shadow,
+            });
+            let back = relay.give_back(&guest, &shadow).unwrap();
+            let forth = relay.forward(&guest, &shadow, hold).unwrap();
+            world.borrow_mut().guest_awake |= back.tell;
+            world.borrow_mut().device_awake |= forth.tell;
+            let left = relay.listen(&guest, &shadow, hold).unwrap();
             if !left.more {
                 self.held = left.held;
                 break;
             }
         }
-        self.relay = Some(relay);
-        self.asleep = true;
-        self.nobody_is_forgotten();
-        let relay = self.relay.as_ref().unwrap();
         if self.hold && relay.is_drained() {
-            assert!(self.taken.is_empty());
-            self.relay = None;
-            self.device = Self::device(&self.driver, self.driver.addresses);
-            self.device_awake = true;
-            self.ordered = true;
-            self.hand_backs += 1;
+            self.hand_back();
+        } else {
+            self.relay = Some(relay);
+            self.asleep = true;
+            self.nobody_is_forgotten();
         }
+        self.plan.clear();
+    }
+
+    /// The device gets the guest's rings. The guest may kick at any time, and the relay is told of it
+    /// until the end.
+    fn hand_back(&mut self) {
+        assert!(self.taken.is_empty());
+        self.interfere();
+        self.device = Self::device(&self.driver, self.driver.addresses);
+        self.device_awake = false;
+        self.ordered = true;
+        self.interfere();
+        self.relayed = false;
+        self.relay_awake = false;
+        // As the gate has it.
+        self.device_awake = true;
+        self.guest_awake = true;
+        self.hand_backs += 1;
     }
 
     /// The device stops, and another one goes on where the rings say that it was, by way of a relay. If
@@ -286,13 +317,20 @@ impl World {
         self.ordered = true;
         let (relay, device, shadow) = Self::begin(&self.driver, index);
         (self.relay, self.device, self.shadow) = (Some(relay), device, shadow);
-        (self.asleep, self.held) = (false, false);
+        (self.relayed, self.asleep, self.held) = (true, false, false);
         self.relay_awake = true;
         self.device_awake = true;
     }
 
-    /// The guest takes back what has come, without being told or because it was.
-    pub(crate) fn reap(&mut self) {
+    /// The guest takes back what has come, and will look again without being told.
+    pub(crate) fn poll(&mut self) {
+        self.driver.set_no_interrupt(&self.guest, true);
+        self.guest_asleep = false;
+        self.reap();
+    }
+
+    /// The guest takes back what has come.
+    fn reap(&mut self) {
         while let Some(used) = self.driver.reap(&self.guest) {
             assert_eq!(used.written, u32::from(used.head) + 1);
             self.reaped += 1;
@@ -310,14 +348,27 @@ impl World {
         if self.driver.event_idx {
             self.driver.want_interrupt_at(&self.guest, self.driver.used);
         }
+        self.guest_asleep = true;
+    }
+
+    /// Comes to rest, and looks whether each chain came back once, with what the device wrote. A chain is
+    /// done twice only if its device was stopped in the middle of it.
+    pub(crate) fn end(&mut self) {
+        self.settle();
+        assert_eq!(self.added, self.reaped);
+        assert_eq!(self.popped, self.added + self.redone);
+        let used = self.guest.peek16(self.driver.addresses.device + 2);
+        assert_eq!(used, self.driver.avail);
     }
 
     /// Lets everybody do what they were told of, until nobody is told any more.
     pub(crate) fn settle(&mut self) {
-        self.sleep();
+        if !self.guest_asleep {
+            self.sleep();
+        }
         for _ in 0..1000 {
             self.serve(usize::MAX, 0);
-            self.relay(0, 0);
+            self.relay(&[]);
             if std::mem::take(&mut self.guest_awake) {
                 self.sleep();
             }

@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Rings of every size, as full as they can be, where the 16 bits of an index wrap.
+
+use virtio::queue::MAX_SIZE;
+use virtio::relay::RelayError;
+
+use crate::world::World;
+
+fn sizes() -> impl Iterator<Item = u16> {
+    (0..16).map(|order| 1 << order)
+}
+
+/// Makes all descriptors available, and has the relay pass on what it may.
+fn fill(world: &mut World) {
+    (0..world.driver.size).for_each(|_| world.add());
+    world.relay_awake = true;
+    world.relay(&[]);
+}
+
+/// All chains are in flight at once, before, over and behind the wrap, and come back in another order.
+#[test]
+fn full_rings_wrap() {
+    for size in sizes() {
+        for [event_idx, hold] in [[false, false], [false, true], [true, false], [true, true]] {
+            // The boundary is in the middle of the first filling, or right behind it.
+            for before in [size / 2 + 1, size] {
+                let mut world = World::new(size, before.wrapping_neg(), event_idx, hold);
+                fill(&mut world);
+                let passed = if hold { before } else { size };
+                assert_eq!(world.relay.as_ref().unwrap().in_flight(), passed);
+                world.serve(usize::from(size / 4), usize::from(size / 3));
+                world.relay(&[]);
+                world.sleep();
+                fill(&mut world);
+                world.end();
+                fill(&mut world);
+                world.end();
+                assert_eq!(world.hand_backs, u32::from(hold), "{size}");
+                assert!(world.added >= 2 * u32::from(size), "{size}");
+            }
+        }
+    }
+}
+
+/// The device is stopped with all chains in flight, then with some of them returned, before and behind
+/// the wrap.
+#[test]
+fn full_rings_are_stopped() {
+    for size in sizes() {
+        for event_idx in [false, true] {
+            let mut world = World::new(size, (size / 2 + 1).wrapping_neg(), event_idx, false);
+            for returned in [0, size / 4, size - 1] {
+                fill(&mut world);
+                world.serve(returned.into(), 0);
+                world.stop();
+                fill(&mut world);
+                assert_eq!(
+                    world.relay.as_ref().unwrap().in_flight(),
+                    size - returned,
+                    "the guest has not taken what was returned"
+                );
+                world.end();
+            }
+            assert_eq!(world.stops, 3, "{size}");
+        }
+    }
+}
+
+/// No side can have more in flight than there are descriptors, whatever its index wraps to.
+#[test]
+fn more_than_full_is_refused() {
+    for size in sizes() {
+        for start in [1, size.wrapping_neg(), (size / 2).wrapping_neg(), u16::MAX] {
+            let mut world = World::new(size, start, false, false);
+            let (guest, shadow) = (&world.guest, &world.shadow);
+            let mut relay = world.relay.take().unwrap();
+            let avail = world.driver.addresses.driver + 2;
+            let used = relay.shadow().device;
+
+            guest.poke16(avail, start.wrapping_add(size).wrapping_add(1));
+            let error = relay.forward(guest, shadow, false).unwrap_err();
+            let index = start.wrapping_add(size).wrapping_add(1);
+            assert_eq!(
+                error,
+                RelayError::AvailIndex {
+                    index,
+                    taken: start
+                }
+            );
+
+            (0..size).for_each(|head| world.driver.offer(guest, head));
+            assert_eq!(relay.forward(guest, shadow, false).unwrap().chains, size);
+            let taken = start.wrapping_add(size);
+            for index in [taken.wrapping_add(1), taken.wrapping_sub(1), start] {
+                guest.poke16(avail, index);
+                let error = relay.forward(guest, shadow, false).unwrap_err();
+                // Half of all numbers before is half of them behind.
+                if size == MAX_SIZE && index == start {
+                    assert_eq!(error, RelayError::Twice(0));
+                } else {
+                    assert_eq!(error, RelayError::AvailIndex { index, taken });
+                }
+            }
+
+            shadow.poke16(used + 2, size + 1);
+            let error = relay.give_back(guest, shadow).unwrap_err();
+            let (index, returned) = (size + 1, 0);
+            assert_eq!(error, RelayError::UsedIndex { index, returned });
+            // The last one first.
+            for slot in 0..size {
+                let id = u32::from(size - 1 - slot);
+                shadow.poke(used + 4 + 8 * u64::from(slot), &id.to_le_bytes());
+            }
+            shadow.poke16(used + 2, size);
+            assert_eq!(relay.give_back(guest, shadow).unwrap().chains, size);
+            assert_eq!((relay.in_flight(), relay.next_used()), (0, taken));
+        }
+    }
+}
