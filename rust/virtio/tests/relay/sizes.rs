@@ -38,6 +38,12 @@ fn full_rings_wrap() {
                 world.end();
                 assert_eq!(world.hand_backs, u32::from(hold), "{size}");
                 assert!(world.added >= 2 * u32::from(size), "{size}");
+                // The device has the guest's rings now, or not: where it stands is known.
+                fill(&mut world);
+                world.serve(usize::from(size / 4), 0);
+                world.stop();
+                assert_eq!(world.stops, 1, "{size}");
+                world.end();
             }
         }
     }
