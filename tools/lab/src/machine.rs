@@ -4,7 +4,8 @@
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::thread;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result};
 
@@ -15,6 +16,9 @@ use crate::kernel::Kernel;
 use crate::packages::Packages;
 use crate::vm::Parts;
 use crate::{guest, initramfs, module, parents, program};
+
+/// How long a run waits between two looks whether a machine has ended.
+const TURN: Duration = Duration::from_secs(1);
 
 /// Runs whose logs are kept.
 const KEPT_RUNS: usize = 30;
@@ -113,15 +117,20 @@ impl Drop for Machine {
 /// Waits until this host runs fewer machines than it has processors.
 pub fn turn(cx: &Context) -> Result<Lock> {
     let machines = std::thread::available_parallelism().map_or(1, usize::from);
-    for number in 1..machines {
-        if let Some(lock) = cx.cache.try_lock(&format!("machine-{number}"))? {
-            return Ok(lock);
+    let mut told = false;
+    loop {
+        for number in 0..machines {
+            if let Some(lock) = cx.cache.try_lock(&format!("machine-{number}"))? {
+                return Ok(lock);
+            }
         }
+        if !told {
+            eprintln!("waiting for another run: there is a machine for each processor");
+            told = true;
+        }
+        // No lock is waited for: any of them may be the next. Whoever looks first then has it.
+        thread::sleep(TURN);
     }
-    cx.cache.lock(
-        "machine-0",
-        "as many machines are running as there are processors",
-    )
 }
 
 /// Builds what comes from this checkout: pairs of a file and its place in the share.
