@@ -81,7 +81,8 @@ impl Function<'_> {
         if fresh[..] != control.config[..] {
             if !control.may_change() {
                 self.shared.receivers.alarm.mark_stale();
-                return self.report(fmt!("the configuration changes all the time"));
+                // A consumer that changes its address can have that, too.
+                return self.complain(fmt!("the configuration changes all the time"));
             }
             control.config = fresh;
             control.generation = control.generation.wrapping_add(1);
@@ -113,11 +114,14 @@ impl Function<'_> {
     }
 
     /// Returns whether the device changes its configuration on command of the consumer, without a
-    /// signal: its MAC address, on a control queue that the driver does not serve.
+    /// signal: its MAC address, or that it wants an announcement, on a control queue that the driver
+    /// does not serve.
     fn obeys_unseen(&self, control: &Control, profile: &Profile) -> bool {
+        let commands = features::net::CTRL_MAC_ADDR.union(features::net::GUEST_ANNOUNCE);
+
         self.shared.limits.id == DeviceId::NET
             && !profile.serves_control
-            && control.accepted.contains(features::net::CTRL_MAC_ADDR)
+            && control.accepted.intersects(commands)
     }
 
     /// Writes configuration of the device; what is beyond its end is dropped.

@@ -162,8 +162,8 @@ impl ControlQueue {
                 *ack = control::ack(said);
                 if *ack == control::OK {
                     self.requester.record(&command);
-                    // Whoever sees the answer finds the new address in the configuration.
-                    if matches!(command.effect(), Effect::MacAddr(_)) {
+                    // Whoever sees the answer has the configuration read again, which these change.
+                    if matches!(command.effect(), Effect::MacAddr(_) | Effect::AnnounceAck) {
                         alarm.mark_stale();
                     }
                 }
