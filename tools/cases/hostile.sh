@@ -392,10 +392,6 @@ case_returns_what_it_was_not_given() {
 	done
 }
 
-is_relayed() {
-	vdpa dev vstats show m qidx 1 | grep -q "relayed 1"
-}
-
 # The kernel passes commands on to the device, and waits for its answer.
 # drivers: vf_vdpa
 # limit: 180

@@ -84,6 +84,10 @@ phase() { # phase NAME: of the function, in the state file
 	grep -q "^phase: $1\$" "$DEBUG/vf_vdpa-$M/state"
 }
 
+is_relayed() { # a queue of the device m is
+	vdpa dev vstats show m qidx 1 | grep -q "relayed 1"
+}
+
 # within SECONDS COMMAND...: it succeeds, and does not take longer
 within() {
 	local limit=$1 began=$SECONDS
@@ -92,9 +96,9 @@ within() {
 	echo "# it took $((SECONDS - began)) s"
 }
 
-# hold: a process has the device m, live; it is CLIENT_PID
+# hold [OPTION...]: a process has the device m, live; it is CLIENT_PID
 hold() {
-	client_until "holding live" /tmp/hold.log hold "$NODE" --live
+	client_until "holding live" /tmp/hold.log hold "$NODE" --live "$@"
 }
 
 # let_go SECONDS: the process is killed, which resets the device, within that time

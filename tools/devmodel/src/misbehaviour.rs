@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 use anyhow::{Context as _, Result, ensure};
 use clap::ValueEnum;
 
+use crate::status::FEATURES_OK;
+
 /// A way not to behave. It lasts until the function behaves again, but for those that happen at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub enum Misbehaviour {
@@ -24,6 +26,8 @@ pub enum Misbehaviour {
     ForgetAll,
     /// At once: it says that it needs a reset
     NeedsReset,
+    /// It needs a reset as soon as a driver sets one of these bits of the status
+    NeedsResetAt,
     /// `FEATURES_OK` does not stick
     RefuseFeaturesOk,
     /// `DRIVER_OK` does not stick
@@ -70,6 +74,7 @@ impl Misbehaviour {
         match self {
             Self::LateReset => Some(500),
             Self::UsedIndexJump => Some(1000),
+            Self::NeedsResetAt => Some(u64::from(FEATURES_OK)),
             _ => None,
         }
     }

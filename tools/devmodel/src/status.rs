@@ -50,6 +50,10 @@ pub fn written(old: u8, value: u8, terms: &Terms, behaviour: &Behaviour) -> u8 {
             new = new & !DRIVER_OK | SUSPEND;
         }
     }
+    let doom = behaviour.argument(Misbehaviour::NeedsResetAt).unwrap_or(0);
+    if u64::from(new & !old) & doom != 0 {
+        new |= NEEDS_RESET;
+    }
     new
 }
 
@@ -109,6 +113,16 @@ mod tests {
             suspendable: false,
         };
         assert_eq!(written(LIVE, LIVE | SUSPEND, &terms, &good), LIVE);
+    }
+
+    #[test]
+    fn it_needs_a_reset_at_any_step() {
+        let doomed = behaving(&["needs-reset-at", "8"]);
+        assert_eq!(written(1, 3, &FINE, &doomed), 3);
+        assert_eq!(written(3, 11, &FINE, &doomed), 11 | NEEDS_RESET);
+        let later = written(11 | NEEDS_RESET, 15, &FINE, &doomed);
+        assert_eq!(later, LIVE | NEEDS_RESET);
+        assert!(!works(later));
     }
 
     #[test]

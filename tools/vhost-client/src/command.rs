@@ -197,6 +197,9 @@ pub enum Command {
         /// Bring it live first
         #[arg(long)]
         live: bool,
+        /// Suspend it then, and resume it when a configuration interrupt comes
+        #[arg(long, requires = "live")]
+        suspended: bool,
         #[command(flatten)]
         setup: Setup,
     },
@@ -274,8 +277,9 @@ impl Command {
             Self::Hold {
                 device,
                 live,
+                suspended,
                 setup,
-            } => hold::hold(report, device, live.then_some(*setup)),
+            } => hold::hold(report, device, live.then_some(*setup), *suspended),
             Self::Traffic { wire, seconds } => hold::traffic(report, wire, *seconds),
             Self::Survive { wire, seconds } => hold::survive(report, wire, *seconds),
         }

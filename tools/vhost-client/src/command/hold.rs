@@ -16,8 +16,9 @@ use vdpa_user::port::{Port, Setup};
 use vdpa_user::wait;
 
 /// Keeps the device open, live if it is to be `setup`, until this process is killed. While it is live
-/// each configuration interrupt is a line, which says whether a reset is asked for.
-pub fn hold(report: &mut Report, path: &Path, setup: Option<Setup>) -> Result<()> {
+/// each configuration interrupt is a line, which says whether a reset is asked for. It is suspended
+/// first if it is to be `suspended`, up to the first of them.
+pub fn hold(report: &mut Report, path: &Path, setup: Option<Setup>, suspended: bool) -> Result<()> {
     const LONG: Duration = Duration::from_secs(3600);
 
     let mut device = Device::open(path)?;
@@ -29,7 +30,23 @@ pub fn hold(report: &mut Report, path: &Path, setup: Option<Setup>) -> Result<()
     };
     device.claim()?;
     let port = Port::start(device, setup)?;
-    report.note("holding live");
+    if suspended {
+        port.device.suspend()?;
+        // One that was waiting already is of the time before.
+        while port.config_call.read().is_ok() {}
+        report.note("holding suspended");
+        wait::any(&[&port.config_call], LONG)?;
+        let resumed = port.device.resume().is_ok();
+        let broken = port.device.status()? & status::NEEDS_RESET != 0;
+        report.note(match (resumed, broken) {
+            (true, false) => "resumed",
+            (true, true) => "resumed, NEEDS_RESET",
+            (false, true) => "does not resume, NEEDS_RESET",
+            (false, false) => "does not resume",
+        });
+    } else {
+        report.note("holding live");
+    }
     loop {
         wait::any(&[&port.config_call], LONG)?;
         if port.config_call.read().is_err() {
