@@ -75,7 +75,7 @@ case_features_that_are_missing() {
 case_probe_of_one_that_misbehaves() {
 	local how
 	for how in "never-reset:does not reset" "refuse-features-ok:does not accept features" \
-		"all-ones:" "dead-registers:does not reset"; do
+		"needs-reset-at 1:needs a reset" "all-ones:" "dead-registers:does not reset"; do
 		if is_probed "${how%:*}"; then
 			fail "it must not be bound"
 		else
@@ -83,7 +83,7 @@ case_probe_of_one_that_misbehaves() {
 		fi
 	done
 	# The driver may get by with these.
-	for how in status-flips refuse-vectors unsettled-generation interrupt-storm; do
+	for how in "needs-reset-at 8" status-flips refuse-vectors unsettled-generation interrupt-storm; do
 		if is_probed "$how"; then
 			ok "it is bound"
 		else

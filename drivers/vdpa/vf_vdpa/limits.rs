@@ -85,7 +85,16 @@ impl Limits {
         // The BARs of a function may be gone without the kernel's knowledge.
         reset(pdev, transport)?;
         transport.set_status(Status::ACKNOWLEDGE);
-        if transport.status() != Status::ACKNOWLEDGE {
+        let status = transport.status();
+        if status.contains(Status::NEEDS_RESET) && !status.is_gone() {
+            dev_err!(
+                pdev,
+                "refused: it needs a reset although it was just reset, its status is {}\n",
+                Text(status)
+            );
+            return Err(ENODEV);
+        }
+        if status != Status::ACKNOWLEDGE {
             dev_err!(
                 pdev,
                 "refused: its registers do not answer, remove it and rescan the bus\n"
