@@ -245,6 +245,28 @@ case_configuration_never_settles() {
 	it_works
 }
 
+# It can be read, and is another one the next time: the process is told, looks, and is told again.
+# A few changes a second are shown.
+# drivers: vf_vdpa
+# limit: 180
+case_configuration_changes_all_the_time() {
+	local began
+	# Short, so that it can be read often enough.
+	model --config-len 8
+	hold
+	began=$SECONDS
+	misbehave restless-configuration
+	run_ok wait_for "$SOON" says "the configuration changes all the time"
+	run_ok phase Live
+	within 20 vdpa dev config show m
+	let_go 20
+	within 60 "$CLIENT" loopback "$NODE" --count 50
+	behave
+	# What it says first, and one line each second.
+	run_ok test "$(log_since | grep -cF "vf_vdpa $M: ")" -le $((SECONDS - began + 1))
+	it_works
+}
+
 # ---- starting ------------------------------------------------------------
 
 # starting HOW TEXT: a start fails, and the log says why

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use serde::Serialize;
-use vm_memory::{Bytes, GuestAddress};
+use vm_memory::GuestAddress;
 
 use crate::interrupts::Interrupts;
 use crate::memory::Memory;
@@ -18,9 +18,6 @@ use crate::ring::Ring;
 use crate::shape::{CapabilityFault, Shape};
 use crate::status::{self, NEEDS_RESET, Terms};
 use crate::{feature, layout};
-
-/// Where nobody maps anything.
-const NOWHERE: GuestAddress = GuestAddress(0xdead_0000_0000);
 
 /// What has happened.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -53,10 +50,12 @@ pub struct Device {
     /// A ring has more than was done in one turn.
     pub(crate) unfinished: bool,
     /// The status that is shown until a reset has come to its end.
-    late: Option<(Instant, u8)>,
+    pub(crate) late: Option<(Instant, u8)>,
     flips: bool,
+    /// The configuration was read since its generation was.
+    looked_at: bool,
     /// Where the rings are that it was given last.
-    given: Vec<GuestAddress>,
+    pub(crate) given: Vec<GuestAddress>,
 }
 
 impl Device {
@@ -89,6 +88,7 @@ impl Device {
             unfinished: false,
             late: None,
             flips: false,
+            looked_at: false,
             given: Vec::new(),
             shape,
         }
@@ -131,9 +131,8 @@ impl Device {
         match window {
             layout::COMMON => {
                 let covers = |at: u64| (offset..offset + data.len() as u64).contains(&at);
-                if covers(at::GENERATION) && self.behaviour.does(Misbehaviour::UnsettledGeneration)
-                {
-                    self.registers.generation = self.registers.generation.wrapping_add(1);
+                if covers(at::GENERATION) {
+                    self.change_generation();
                 }
                 let status = if covers(at::STATUS) {
                     self.shown_status()
@@ -142,7 +141,10 @@ impl Device {
                 };
                 self.registers.read(offset, data, status);
             }
-            layout::DEVICE => self.net.read(offset, data),
+            layout::DEVICE => {
+                self.looked_at = true;
+                self.net.read(offset, data);
+            }
             _ => {}
         }
     }
@@ -163,6 +165,21 @@ impl Device {
                 self.kick(u16::try_from(offset / stride).unwrap_or(u16::MAX));
             }
             _ => {}
+        }
+    }
+
+    /// Before the generation is read: what changes then.
+    fn change_generation(&mut self) {
+        // Whoever reads it before and after the configuration finds the same, and the next time
+        // another one.
+        let is_first = !std::mem::take(&mut self.looked_at);
+        let restless = is_first && self.behaviour.does(Misbehaviour::RestlessConfiguration);
+        if restless || self.behaviour.does(Misbehaviour::UnsettledGeneration) {
+            self.registers.generation = self.registers.generation.wrapping_add(1);
+        }
+        if restless {
+            self.net.change_link();
+            self.config_changed();
         }
     }
 
@@ -262,7 +279,7 @@ impl Device {
         self.reset_device();
     }
 
-    fn reset_device(&mut self) {
+    pub(crate) fn reset_device(&mut self) {
         if self.registers.status & status::DRIVER_OK != 0 {
             let given = self.registers.queues.iter().filter(|queue| queue.enabled);
             self.given = given.map(|queue| GuestAddress(queue.device)).collect();
@@ -273,7 +290,7 @@ impl Device {
         self.unfinished = false;
     }
 
-    fn reset_queue(&mut self, queue: u16) {
+    pub(crate) fn reset_queue(&mut self, queue: u16) {
         self.registers.reset_queue(queue);
         if let Some(ring) = self.rings.get_mut(usize::from(queue)) {
             *ring = None;
@@ -287,79 +304,6 @@ impl Device {
             self.late = None;
             self.reset_device();
         }
-    }
-
-    // ---- misbehaviour --------------------------------------------------------
-
-    /// Takes up a misbehaviour.
-    pub fn misbehave(&mut self, words: &[&str]) -> Result<()> {
-        let how = self.behaviour.take_up(words)?;
-        match how {
-            Misbehaviour::Forget => self.reset_device(),
-            Misbehaviour::ForgetAll => self.reset_function(),
-            Misbehaviour::NeedsReset => self.registers.status |= NEEDS_RESET,
-            Misbehaviour::SpuriousInterrupt => self.interrupts.send_all(self.shape.vectors()),
-            Misbehaviour::DmaOutside => self.write_outside(),
-            // Whatever of it can be told is told.
-            Misbehaviour::StatusFlips
-            | Misbehaviour::UnsettledGeneration
-            | Misbehaviour::AllOnes
-            | Misbehaviour::DeadRegisters => {
-                self.config_changed();
-                return Ok(());
-            }
-            _ => return Ok(()),
-        }
-        if how == Misbehaviour::NeedsReset {
-            self.config_changed();
-        }
-        self.behaviour.drop(how);
-        Ok(())
-    }
-
-    /// Behaves again. What was pulled out has been without power.
-    pub fn behave(&mut self) {
-        let cold = self.behaviour.does(Misbehaviour::AllOnes);
-        self.behaviour.behave();
-        self.late = None;
-        if cold {
-            self.reset_function();
-        }
-        for queue in 0..self.shape.queues() {
-            let registers = self.registers.queues.get(usize::from(queue));
-            if registers.is_some_and(|registers| registers.resetting) {
-                self.reset_queue(queue);
-            }
-        }
-        self.work_on_all();
-    }
-
-    fn write_outside(&mut self) {
-        let places = self.given.iter().chain([&NOWHERE]);
-        let (mut reached, mut refused) = (0, 0);
-        for place in places {
-            let done = self.is_master()
-                && self
-                    .memory
-                    .reach()
-                    .write_obj(0x5a5a_5a5a_u32, *place)
-                    .is_ok();
-            if done { reached += 1 } else { refused += 1 }
-        }
-        self.counts.outside_reached += reached;
-        self.counts.outside_refused += refused;
-    }
-
-    /// Does what has to be done again and again. Returns whether that is much.
-    pub fn tick(&mut self) -> bool {
-        if std::mem::take(&mut self.unfinished) {
-            self.work_on_all();
-        }
-        let storm = self.behaviour.does(Misbehaviour::InterruptStorm);
-        if storm {
-            self.interrupts.send_all(self.shape.vectors());
-        }
-        storm || self.unfinished
     }
 
     /// Tells of a change of the configuration, or of the status.

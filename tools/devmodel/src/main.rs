@@ -11,6 +11,7 @@ mod interrupts;
 mod layout;
 mod memory;
 mod misbehaviour;
+mod mischief;
 mod net;
 mod pci_config;
 mod registers;

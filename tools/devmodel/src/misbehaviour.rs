@@ -38,6 +38,8 @@ pub enum Misbehaviour {
     RefuseQueues,
     /// Every read of the configuration generation shows another one
     UnsettledGeneration,
+    /// Whoever has read the configuration and reads it again finds another one
+    RestlessConfiguration,
     /// All vectors interrupt all the time
     InterruptStorm,
     /// At once: all vectors interrupt

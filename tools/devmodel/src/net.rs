@@ -7,6 +7,8 @@ use crate::shape::Shape;
 
 /// Its address at first.
 const MAC: [u8; 6] = [0x52, 0x54, 0, 0, 0, 0x30];
+/// The bit of the status behind it: the link is up.
+const LINK_UP: u8 = 1;
 /// The MTU that it shows.
 const MTU: u16 = 1500;
 /// Length of the header before each frame.
@@ -45,6 +47,13 @@ impl Net {
     /// Copies from the configuration; what lies behind its end is 0.
     pub fn read(&self, offset: u64, data: &mut [u8]) {
         layout::read(&self.config, offset, data);
+    }
+
+    /// The link goes up or down.
+    pub fn change_link(&mut self) {
+        if let Some(status) = self.config.get_mut(MAC.len()) {
+            *status ^= LINK_UP;
+        }
     }
 
     /// Carries out a command of the control queue, and returns the answer.

@@ -215,6 +215,30 @@ mod tests {
         byte[0]
     }
 
+    fn generation(device: &mut Device) -> u8 {
+        let mut byte = [0];
+        device.read_registers(0x15, &mut byte);
+        byte[0]
+    }
+
+    #[test]
+    fn a_restless_configuration_is_another_one_each_time() {
+        let mut device = live("");
+        device.misbehave(&["restless-configuration"]).unwrap();
+        let mut seen = Vec::new();
+        for _ in 0..3 {
+            let before = generation(&mut device);
+            let mut byte = [0];
+            device.read_registers(0x1006, &mut byte);
+            assert_eq!(generation(&mut device), before, "it can be read");
+            seen.push((before, byte[0]));
+        }
+        assert!(
+            seen.windows(2)
+                .all(|two| two[0].0 != two[1].0 && two[0].1 != two[1].1)
+        );
+    }
+
     fn send(device: &mut Device, turn: u16) {
         offer(device, 0, turn, &[0; 64], true);
         offer(device, 1, turn, &[7; 60], false);
