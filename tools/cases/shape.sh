@@ -212,3 +212,25 @@ case_packed_rings_only() {
 	it_fails
 	run_ok says "the device refuses the features"
 }
+
+# ---- few vectors -----------------------------------------------------------
+
+# The table of vectors is the emulator's, and has enough: it is the device that takes fewer.
+# drivers: vf_vdpa
+# limit: 240
+case_takes_few_vectors() {
+	# The control queue, which the kernel uses, needs none.
+	model --vectors 3
+	it_works
+	few_vectors 2 1
+	few_vectors 1 0
+	model
+	it_works
+	others_work
+}
+
+few_vectors() { # few_vectors N QUEUE: with so many, this queue is the first that gets none
+	model --vectors "$1"
+	it_fails
+	named "virtqueue $2: the device does not enable it (error -28)"
+}
