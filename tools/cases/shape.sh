@@ -125,6 +125,19 @@ case_suspends_itself() {
 
 # drivers: vf_vdpa
 # limit: 240
+case_suspends_itself_without_queue_reset() {
+	model --suspend --no-ring-reset
+	client suspend "$NODE" --way resume
+	client suspend "$NODE" --way resume --event-index
+	# It gets no queue back before a reset.
+	client suspend "$NODE" --way restart
+	suspending never-suspend "does not suspend itself (error -110), its status is"
+	suspending never-resume "does not resume (error -110), its status is"
+	others_work
+}
+
+# drivers: vf_vdpa
+# limit: 240
 case_suspends_without_help() {
 	model
 	client suspend "$NODE" --way resume
