@@ -2,43 +2,26 @@
 
 //! No notification is lost while a queue changes hands: every order of what two CPUs do, by loom.
 
+#[path = "loom/mod.rs"]
+mod words;
+
 use std::panic::catch_unwind;
 
 use loom::sync::atomic::fence;
 use loom::sync::atomic::AtomicBool;
-use loom::sync::atomic::AtomicU64;
 use loom::sync::atomic::Ordering;
 use loom::sync::Arc;
 use loom::thread;
-use virtio::gate;
 use virtio::gate::Gate;
 use virtio::gate::Look;
 use virtio::gate::Sides;
 use virtio::notify::Doorbell;
+use words::Word;
 
 const DOORBELL: Doorbell = Doorbell {
     index: 0xa1b2,
     offset: 0xc3d4_e5f6,
 };
-
-struct Word(AtomicU64);
-
-impl gate::Word for Word {
-    fn new(value: u64) -> Self {
-        Self(AtomicU64::new(value))
-    }
-
-    fn load(&self) -> u64 {
-        self.0.load(Ordering::Acquire)
-    }
-
-    // loom treats a SeqCst access as AcqRel, and a fence as what it is.
-    fn replace(&self, value: u64) {
-        fence(Ordering::SeqCst);
-        self.0.swap(value, Ordering::AcqRel);
-        fence(Ordering::SeqCst);
-    }
-}
 
 /// What one side writes into memory, and whether the other has seen it.
 struct Ring {
