@@ -11,10 +11,6 @@ use vdpa_user::frame::{self, Tag};
 use vdpa_user::port::{Port, Setup};
 use vdpa_user::wait;
 
-/// The address that the device is told to have.
-const ADDRESS: [u8; 6] = [0x02, 0, 0, 0, 0, 0x55];
-/// The address of nobody.
-const NOBODY: [u8; 6] = [0x02, 0, 0, 0, 0, 0x66];
 /// Frames each way, to see that it works at all.
 const FRAMES: u32 = 50;
 /// Frames that are not for the device.
@@ -25,6 +21,23 @@ const OTHER_VLAN: u16 = 0x124;
 /// The flow of the frames that are not for the device, and of the last frame.
 const STRAYS: u16 = 1;
 const LAST: u16 = 2;
+
+/// An address of a station. Such as nobody has had: a switch between the devices remembers for minutes
+/// where it has seen an address, and sends nothing for it back to there.
+fn invented() -> [u8; 6] {
+    let [a, b, c, d, e, ..] = fastrand::u64(..).to_le_bytes();
+    // Administered locally, and of one station.
+    [0x02, a, b, c, d, e]
+}
+
+/// The addresses of one run.
+#[derive(Clone, Copy)]
+struct Addresses {
+    /// The one that the device is told to have.
+    own: [u8; 6],
+    /// That of nobody.
+    nobody: [u8; 6],
+}
 
 /// Where a frame goes.
 #[derive(Clone, Copy)]
@@ -41,9 +54,9 @@ impl Target {
         }
     }
 
-    const fn vlan(vlan: u16) -> Self {
+    const fn vlan(address: [u8; 6], vlan: u16) -> Self {
         Self {
-            address: ADDRESS,
+            address,
             vlan: Some(vlan),
         }
     }
@@ -57,21 +70,33 @@ pub fn run(report: &mut Report, wire: &Wire, rounds: u32) -> Result<()> {
         ..Setup::default()
     };
     let mut ports = [Port::open(&wire.a, setup)?, Port::open(&wire.b, setup)?];
-    let all = strays(&mut ports, Target::address(NOBODY), Target::address(NOBODY))
-        .context("before it is told an address")?;
+    let addresses = Addresses {
+        own: invented(),
+        nobody: invented(),
+    };
+    let nobody = Target::address(addresses.nobody);
+    let all = strays(&mut ports, nobody, nobody).context("before it is told an address")?;
     report.check(
         all == STRAY,
         "a device that was told nothing lets all frames pass",
         format!("{all} of {STRAY} passed"),
     );
-    report.step("the device is told an address and a VLAN", tell(&mut ports));
-    filters(report, &mut ports, "before it is stopped")?;
+    report.step(
+        "the device is told an address and a VLAN",
+        tell(&mut ports, addresses.own),
+    );
+    filters(report, &mut ports, addresses, "before it is stopped")?;
     for round in 1..=rounds {
         let port = ports.first_mut().context("no port")?;
         port.device.suspend()?;
         port.device.resume()?;
         port.queues().try_for_each(|queue| queue.ring_doorbell())?;
-        filters(report, &mut ports, &format!("after stop {round}"))?;
+        filters(
+            report,
+            &mut ports,
+            addresses,
+            &format!("after stop {round}"),
+        )?;
     }
     let port = ports.first_mut().context("no port")?;
     let answer = port.command(&[&[0, 0, 1]]);
@@ -80,8 +105,7 @@ pub fn run(report: &mut Report, wire: &Wire, rounds: u32) -> Result<()> {
         "the control queue goes on",
         format!("{answer:?}"),
     );
-    let all = strays(&mut ports, Target::address(NOBODY), Target::address(NOBODY))
-        .context("told to let all frames pass")?;
+    let all = strays(&mut ports, nobody, nobody).context("told to let all frames pass")?;
     report.check(
         all == STRAY,
         "told to let all frames pass, it does",
@@ -91,21 +115,26 @@ pub fn run(report: &mut Report, wire: &Wire, rounds: u32) -> Result<()> {
 }
 
 /// Gives the first device an address and a VLAN, and has it let only frames pass that are for it.
-fn tell(ports: &mut [Port]) -> Result<()> {
+fn tell(ports: &mut [Port], address: [u8; 6]) -> Result<()> {
     let port = ports.first_mut().context("no port")?;
     let mut command = vec![1, 1];
-    command.extend(ADDRESS);
+    command.extend(address);
     let [low, high] = VLAN.to_le_bytes();
     for command in [&command[..], &[2, 0, low, high], &[0, 0, 0]] {
         let answer = port.command(&[command])?;
         ensure!(answer == 0, "{command:?} is answered by {answer}");
     }
-    port.address = ADDRESS;
+    port.address = address;
     Ok(())
 }
 
 /// Checks what the first device lets pass.
-fn filters(report: &mut Report, ports: &mut [Port], when: &str) -> Result<()> {
+fn filters(
+    report: &mut Report,
+    ports: &mut [Port],
+    addresses: Addresses,
+    when: &str,
+) -> Result<()> {
     report.step(
         format!("{when} the frames to its address pass"),
         exchange::verify(ports, &BOTH, FRAMES),
@@ -113,13 +142,13 @@ fn filters(report: &mut Report, ports: &mut [Port], when: &str) -> Result<()> {
     for (name, stray, own) in [
         (
             "to nobody",
-            Target::address(NOBODY),
-            Target::address(ADDRESS),
+            Target::address(addresses.nobody),
+            Target::address(addresses.own),
         ),
         (
             "to another VLAN",
-            Target::vlan(OTHER_VLAN),
-            Target::vlan(VLAN),
+            Target::vlan(addresses.own, OTHER_VLAN),
+            Target::vlan(addresses.own, VLAN),
         ),
     ] {
         let passed = strays(ports, stray, own).with_context(|| format!("{when}, {name}"))?;
