@@ -10,21 +10,24 @@ use crate::net;
 /// Reads a configuration that the device may change meanwhile.
 ///
 /// Calls `read` between two calls of `generation`, at most `attempts` times and at least once, until
-/// the generation is the same before and after. Returns whether it was in the end: if not, what was
-/// read last may be torn. The first error of either ends the attempt.
+/// the generation is the same before and after and `read` says that it found what was there the time
+/// before (the first time: what was known). Returns whether it came to that: if not, what was read last
+/// may be torn. The first error of either ends the attempt.
 ///
 /// The generation of virtio PCI is an 8-bit counter that the device bumps on a change
-/// (virtio 1.3, 4.1.4.3.1); a device that never stops changing must not hold up its host.
+/// (virtio 1.3, 4.1.4.3.1). Devices are known that do not when a command of the driver changes the MAC
+/// address, which no single access reads: so a change is only believed when it is seen twice. A device
+/// that never stops changing must not hold up its host.
 pub fn read_stable<E>(
     attempts: u32,
     mut generation: impl FnMut() -> Result<u32, E>,
-    mut read: impl FnMut() -> Result<(), E>,
+    mut read: impl FnMut() -> Result<bool, E>,
 ) -> Result<bool, E> {
     let mut before = generation()?;
     for _ in 0..attempts.max(1) {
-        read()?;
+        let same = read()?;
         let after = generation()?;
-        if before == after {
+        if same && before == after {
             return Ok(true);
         }
         before = after;

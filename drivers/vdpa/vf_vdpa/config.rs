@@ -15,7 +15,11 @@ use super::{
     function::Function,
     profile::Profile, //
 };
-use kernel::prelude::*;
+use core::mem;
+use kernel::{
+    alloc::AllocError,
+    prelude::*, //
+};
 use virtio::{
     config,
     device_id::DeviceId,
@@ -26,6 +30,12 @@ use virtio::{
 
 /// How often a configuration that changes while it is read is read again.
 const ATTEMPTS: u32 = 8;
+
+fn copy_of(bytes: &[u8]) -> Result<KVec<u8>, AllocError> {
+    let mut copy = KVec::with_capacity(bytes.len(), GFP_KERNEL)?;
+    copy.extend_from_slice(bytes, GFP_KERNEL)?;
+    Ok(copy)
+}
 
 impl Function<'_> {
     /// Brings the copies of status and configuration of a live device up to date, if it has
@@ -62,15 +72,17 @@ impl Function<'_> {
 
     /// Reads the configuration into the copy, which stays as it is on an error.
     pub(crate) fn read_config(&self, control: &mut Control) {
-        let Ok(mut fresh) = KVec::from_elem(0, control.config.len(), GFP_KERNEL) else {
+        let copies = (copy_of(&control.config), copy_of(&control.config));
+        let (Ok(mut fresh), Ok(mut before)) = copies else {
             return self.shared.receivers.alarm.mark_stale();
         };
         let settled = config::read_stable(
             ATTEMPTS,
             || Ok::<_, Error>(u32::from(self.shared.transport.config_generation())),
             || {
+                mem::swap(&mut fresh, &mut before);
                 self.shared.transport.read_config(&mut fresh);
-                Ok(())
+                Ok(fresh[..] == before[..])
             },
         );
 

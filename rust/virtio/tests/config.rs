@@ -13,8 +13,8 @@ use virtio::features::Features;
 use virtio::net;
 use virtio::net::Overlay;
 
-/// Runs `read_stable` on a device whose generation takes these values in turn and then stays.
-/// Returns what came out and how often the configuration was read.
+/// Runs `read_stable` on a device whose generation takes these values in turn and then stays, with
+/// nothing in the configuration changed. Returns what came out and how often the configuration was read.
 fn run(attempts: u32, generations: &[u32]) -> (bool, u32) {
     let (at, reads) = (Cell::new(0), Cell::new(0));
     let stable = read_stable::<()>(
@@ -26,10 +26,32 @@ fn run(attempts: u32, generations: &[u32]) -> (bool, u32) {
         },
         || {
             reads.set(reads.get() + 1);
-            Ok(())
+            Ok(true)
         },
     );
     (stable.unwrap(), reads.get())
+}
+
+/// Reads a configuration of two bytes, a byte at a time, of which `values` says what it is at each
+/// access, and then stays. The generation never changes. Returns what is known afterwards, unless it
+/// did not settle, and how often it was read.
+fn read_unannounced(known: [u8; 2], values: &[[u8; 2]]) -> (Option<[u8; 2]>, usize) {
+    let (accesses, reads) = (Cell::new(0), Cell::new(0));
+    let byte = |at: usize| {
+        let now = accesses.replace(accesses.get() + 1);
+        values.get(now).or(values.last()).unwrap()[at]
+    };
+    let mut seen = known;
+    let stable = read_stable::<()>(
+        5,
+        || Ok(0),
+        || {
+            reads.set(reads.get() + 1);
+            let before = std::mem::replace(&mut seen, [byte(0), byte(1)]);
+            Ok(before == seen)
+        },
+    );
+    (stable.unwrap().then_some(seen), reads.get())
 }
 
 #[test]
@@ -64,13 +86,24 @@ fn errors_end_the_attempt() {
     };
     assert_eq!(read_stable(5, || Ok(0), read), Err("read"));
     assert_eq!(reads.get(), 1);
-    assert_eq!(read_stable(5, || Err("gone"), || Ok(())), Err("gone"));
+    assert_eq!(read_stable(5, || Err("gone"), || Ok(true)), Err("gone"));
     let calls = Cell::new(0);
     let second = || match calls.replace(1) {
         0 => Ok(0),
         _ => Err("gone"),
     };
-    assert_eq!(read_stable(5, second, || Ok(())), Err("gone"));
+    assert_eq!(read_stable(5, second, || Ok(true)), Err("gone"));
+}
+
+#[test]
+fn a_change_is_seen_twice() {
+    let (old, new) = ([1, 1], [2, 2]);
+    assert_eq!(read_unannounced(old, &[old]), (Some(old), 1));
+    assert_eq!(read_unannounced(old, &[new]), (Some(new), 2));
+    // Between the bytes, which is in no generation.
+    assert_eq!(read_unannounced(old, &[old, new]), (Some(new), 3));
+    let restless: Vec<[u8; 2]> = (0..20).map(|n| [n, n]).collect();
+    assert_eq!(read_unannounced(old, &restless), (None, 5));
 }
 
 proptest! {
@@ -85,6 +118,13 @@ proptest! {
         let at = |n: u32| generations.get(n as usize).copied().unwrap_or(last);
         prop_assert_eq!(stable, at(reads - 1) == at(reads));
         prop_assert!((0..reads - 1).all(|n| at(n) != at(n + 1)));
+    }
+
+    #[test]
+    fn a_change_without_a_generation_is_not_torn(at in 0usize..12, old: [u8; 2], new: [u8; 2]) {
+        let values: Vec<[u8; 2]> = (0..13).map(|n| if n < at { old } else { new }).collect();
+        let (seen, _) = read_unannounced(old, &values);
+        prop_assert!(seen == Some(old) || seen == Some(new));
     }
 
     #[test]
