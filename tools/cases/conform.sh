@@ -78,19 +78,39 @@ case_loopback() {
 	conforms l0
 }
 
-# vduse_disk NAME: a disk that is a program, QEMU's, on the kernel's driver for such. It takes a
-# reset with requests under way for a mistake of its own, and aborts. The device stays and waits
-# for it: it is started again, which the log then shows, without its note of these requests.
+# vduse_disk NAME: a disk that is a program, QEMU's, on the kernel's driver for such
 vduse_disk() {
-	load vduse || die "loading vduse" "$(dmesg | tail -n 5)"
 	truncate -s 16M "/tmp/$1.img"
-	until qemu-storage-daemon --blockdev driver=file,node-name=disk,filename="/tmp/$1.img" \
-		--export type=vduse-blk,id=export,node-name=disk,name="$1",writable=on; do
-		echo "# the program of $1 has died"
-		rm -f /tmp/vduse-blk-export
-	done >"/tmp/$1.out" 2>&1 &
-	wait_for "$SOON" test -e "/dev/vduse/$1" || die "the program of $1 starts" "$(cat "/tmp/$1.out")"
+	rm -f /tmp/vduse-blk-export
+	qemu-storage-daemon --blockdev driver=file,node-name=disk,filename="/tmp/$1.img" \
+		--export type=vduse-blk,id=export,node-name=disk,name="$1",writable=on >>/tmp/vduse.out 2>&1 &
+	PROGRAM=$!
+	wait_for "$SOON" test -e "/dev/vduse/$1" || die "the program of $1 starts" "$(cat /tmp/vduse.out)"
 	vdpa dev add name "$1" mgmtdev vduse || die "adding $1"
+	bus vhost "$1" || die "giving $1 to vhost_vdpa"
+	wait_for "$SOON" vhost_node "$1" || die "$1 has no node"
+}
+
+# vduse_conforms OUTPUT: each case of vdpa-conform. The program takes a reset with requests under way
+# for a mistake of its own and aborts, and the kernel has no more use for its device then: the next case
+# gets another one.
+vduse_conforms() {
+	local id count=0 name
+	load vduse || die "loading vduse" "$(dmesg | tail -n 5)"
+	PROGRAM=
+	for id in $("$LAB/bin/vdpa-conform" list --json | jq -r '.[].id'); do
+		if [ -z "$PROGRAM" ] || ended "$PROGRAM"; then
+			[ -z "$PROGRAM" ] || vdpa dev del "$name" || die "deleting $name"
+			count=$((count + 1))
+			name=vduse_blk$count
+			vduse_disk "$name"
+		fi
+		"$LAB/bin/vdpa-conform" run "$(vhost_node "$name")" --name "$name" --json "/tmp/vduse.$id.json" \
+			--limit $((60 * ${VF_VDPA_SLOW:-1})) "$id" >>"$1.log"
+	done
+	jq -s add /tmp/vduse.*.json >"$1.json"
+	echo "# vduse: $((count - 1)) of its programs have died"
+	sort /tmp/vduse.out | uniq -c | sed 's/^/# vduse: /'
 }
 
 of_verdict() { # of_verdict VERDICT DEVICE: how many cases came to it
@@ -123,19 +143,21 @@ case_parents() {
 		load "vdpa_sim_$device" || die "loading vdpa_sim_$device" "$(dmesg | tail -n 5)"
 		vdpa dev add name "vdpa_sim_$device" mgmtdev "vdpasim_$device" || die "adding vdpa_sim_$device"
 	done
-	vduse_disk vduse_blk
 	for device in vf_vdpa vf_vdpa_blk loopback vp_vdpa vdpa_sim_net vdpa_sim_blk vduse_blk; do
-		bus vhost $device || die "giving $device to vhost_vdpa"
-		wait_for "$SOON" vhost_node $device || die "$device has no node"
-		"$LAB/bin/vdpa-conform" run "$(vhost_node $device)" --name $device --json /tmp/$device.json \
-			--limit $((60 * ${VF_VDPA_SLOW:-1})) >/tmp/$device.log
-		tail -n 1 /tmp/$device.log | sed "s/^/# $device: /"
+		if [ $device = vduse_blk ]; then
+			vduse_conforms /tmp/$device
+		else
+			bus vhost $device || die "giving $device to vhost_vdpa"
+			wait_for "$SOON" vhost_node $device || die "$device has no node"
+			"$LAB/bin/vdpa-conform" run "$(vhost_node $device)" --name $device --json /tmp/$device.json \
+				--limit $((60 * ${VF_VDPA_SLOW:-1})) >/tmp/$device.log
+		fi
+		echo "# $device: $(jq -c 'group_by(.verdict) | map({(.[0].verdict): length}) | add' /tmp/$device.json)"
 		run_ok test "$(of_verdict pass $device)" -ge 30
 		case $device in
 		vf_vdpa* | loopback) eq "$(of_verdict fail $device)" 0 "$device fails nothing" ;;
 		esac
 		columns+=("$device=/tmp/$device.json")
 	done
-	sort /tmp/vduse_blk.out | uniq -c | sed 's/^/# vduse_blk: /'
 	"$LAB/bin/vdpa-conform" table "${columns[@]}" | sed 's/^/# |/'
 }
