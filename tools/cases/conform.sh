@@ -5,13 +5,21 @@
 # shellcheck source=tools/cases/vdpa.sh
 . "$LAB/cases/vdpa.sh"
 
+has_node() { # has_node NAME: the device is vhost-vdpa's
+	bus vhost "$1" || die "giving $1 to vhost_vdpa"
+	wait_for "$SOON" vhost_node "$1" || die "$1 has no node"
+}
+
+look_at() { # look_at NAME ARGUMENT...: with vdpa-conform
+	"$LAB/bin/vdpa-conform" run "$(vhost_node "$1")" --name "$1" --limit $((60 * ${VF_VDPA_SLOW:-1})) "${@:2}"
+}
+
 # conforms NAME: the device keeps to every text that says something of it
 conforms() {
 	local status=0
-	bus vhost "$1" || die "giving $1 to vhost_vdpa"
-	wait_for "$SOON" vhost_node "$1" || die "$1 has no node"
+	has_node "$1"
 	log_mark
-	"$LAB/bin/vdpa-conform" run "$(vhost_node "$1")" --name "$1" --format ktap --limit $((60 * ${VF_VDPA_SLOW:-1})) || status=$?
+	look_at "$1" --format ktap || status=$?
 	# A failure has been printed; an error has not.
 	[ "$status" -le 1 ] || fail "vdpa-conform ends with $status"
 	[ "$status" -eq 0 ] || FAILURES=$((FAILURES + 1))
@@ -87,8 +95,7 @@ vduse_disk() {
 	PROGRAM=$!
 	wait_for "$SOON" test -e "/dev/vduse/$1" || die "the program of $1 starts" "$(cat /tmp/vduse.out)"
 	vdpa dev add name "$1" mgmtdev vduse || die "adding $1"
-	bus vhost "$1" || die "giving $1 to vhost_vdpa"
-	wait_for "$SOON" vhost_node "$1" || die "$1 has no node"
+	has_node "$1"
 }
 
 # vduse_conforms OUTPUT: each case of vdpa-conform. The program takes a reset with requests under way
@@ -105,10 +112,9 @@ vduse_conforms() {
 			name=vduse_blk$count
 			vduse_disk "$name"
 		fi
-		"$LAB/bin/vdpa-conform" run "$(vhost_node "$name")" --name "$name" --json "/tmp/vduse.$id.json" \
-			--limit $((60 * ${VF_VDPA_SLOW:-1})) "$id" >>"$1.log"
+		look_at "$name" --json "/tmp/vduse.$id.json" "$id" >/dev/null
 	done
-	jq -s add /tmp/vduse.*.json >"$1.json"
+	jq -s add /tmp/vduse.*.json >"$1"
 	echo "# vduse: $((count - 1)) of its programs have died"
 	sort /tmp/vduse.out | uniq -c | sed 's/^/# vduse: /'
 }
@@ -145,12 +151,10 @@ case_parents() {
 	done
 	for device in vf_vdpa vf_vdpa_blk loopback vp_vdpa vdpa_sim_net vdpa_sim_blk vduse_blk; do
 		if [ $device = vduse_blk ]; then
-			vduse_conforms /tmp/$device
+			vduse_conforms /tmp/$device.json
 		else
-			bus vhost $device || die "giving $device to vhost_vdpa"
-			wait_for "$SOON" vhost_node $device || die "$device has no node"
-			"$LAB/bin/vdpa-conform" run "$(vhost_node $device)" --name $device --json /tmp/$device.json \
-				--limit $((60 * ${VF_VDPA_SLOW:-1})) >/tmp/$device.log
+			has_node $device
+			look_at $device --json /tmp/$device.json >/dev/null
 		fi
 		echo "# $device: $(jq -c 'group_by(.verdict) | map({(.[0].verdict): length}) | add' /tmp/$device.json)"
 		run_ok test "$(of_verdict pass $device)" -ge 30

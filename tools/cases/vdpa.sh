@@ -305,7 +305,8 @@ measured() {
 }
 
 # proportions NAME... OVER/UNDER...: in what proportion the figures of OVER are to those
-# of UNDER in the same round. The middle one of the rounds, and in brackets the others.
+# of UNDER in the same round. The middle one of the rounds, which middle_is judges, and in
+# brackets the others.
 proportions() {
 	python3 - "$@" <<-'PYTHON'
 		import sys
@@ -315,6 +316,7 @@ proportions() {
 		    what, *figures = line.split()
 		    rounds[what].append([float(figure) for figure in figures])
 		names = [word for word in sys.argv[1:] if "/" not in word]
+		middles = open("/tmp/middles", "w")
 		for pair in (word.split("/") for word in sys.argv[1:] if "/" in word):
 		    over, under = (rounds[what] for what in pair)
 		    if not over or len(over) != len(under):
@@ -324,6 +326,8 @@ proportions() {
 		        ratios = sorted(a[column] / b[column] for a, b in zip(over, under) if b[column])
 		        if ratios:
 		            middle = ratios[len(ratios) // 2]
+		            if column == 0:
+		                print("/".join(pair), f"{middle:.4f}", file=middles)
 		            told.append(f"{name} {middle:.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})")
 		        else:
 		            told.append(f"{name}: none to compare with")
@@ -331,18 +335,11 @@ proportions() {
 	PYTHON
 }
 
-# middle_is OVER/UNDER LEAST: in the middle one of the rounds, the first figure of OVER is at least LEAST
-# times that of UNDER
+# middle_is OVER/UNDER LEAST: of the first figure, the middle one of these proportions is at least LEAST
 middle_is() {
 	local middle
-	middle=$(awk -v over="${1%/*}" -v under="${1#*/}" '
-		$1 == over { above[++overs] = $2 }
-		$1 == under { below[++unders] = $2 }
-		END {
-			if (!overs || overs != unders) exit 1
-			for (i = 1; i <= overs; i++) print above[i] / below[i]
-		}' /tmp/measured | sort -g | awk '{ at[NR] = $1 } END { if (!NR) exit 1; printf "%.2f", at[int(NR / 2) + 1] }') ||
-		die "the rounds of $1" "no figures"
+	middle=$(awk -v pair="$1" '$1 == pair { print $2 }' /tmp/middles)
+	[ -n "$middle" ] || die "the middle round of $1" "no figures"
 	if awk -v is="$middle" -v least="$2" 'BEGIN { exit !(is >= least) }'; then
 		ok "the middle round: $1 is $middle, at least $2"
 	else

@@ -31,6 +31,7 @@ use virtio::{
 /// How often a configuration that changes while it is read is read again.
 const ATTEMPTS: u32 = 8;
 
+/// Returns bytes of their own.
 fn copy_of(bytes: &[u8]) -> Result<KVec<u8>, AllocError> {
     let mut copy = KVec::with_capacity(bytes.len(), GFP_KERNEL)?;
     copy.extend_from_slice(bytes, GFP_KERNEL)?;

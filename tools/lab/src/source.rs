@@ -84,8 +84,8 @@ mod tests {
     #[test]
     fn the_keyword_is_found_and_nothing_else() {
         assert_eq!(
-            unsafe_lines("let a = unsafe { b() };\nunsafe fn c() {}\n"),
-            [1, 2]
+            unsafe_lines("// SAFETY: It is.\nlet a = unsafe { b() };\nunsafe fn c() {}\n"),
+            [2, 3]
         );
         assert!(
             unsafe_lines("#![forbid(unsafe_code)]\n// no unsafe here\nlet not_unsafe = 1;\n")
