@@ -22,9 +22,11 @@ use crate::queue::Size;
 use crate::split::need_event;
 
 mod error;
+mod returns;
 mod rings;
 
 pub use self::error::RelayError;
+pub use self::returns::Returns;
 pub use self::rings::Rings;
 
 /// Flag of the available ring: the driver wants no interrupts.
@@ -74,6 +76,7 @@ pub struct Relay<B> {
     /// The guest's index of the next chain to return.
     next_used: u16,
     event_idx: bool,
+    returns: Returns,
     outstanding: Outstanding<B>,
 }
 
@@ -88,6 +91,7 @@ impl<B: DerefMut<Target = [u64]>> Relay<B> {
         shadow: Rings,
         base: u16,
         event_idx: bool,
+        returns: Returns,
         words: B,
     ) -> Option<Self> {
         let needed = usize::from(size.get()).div_ceil(64);
@@ -99,6 +103,7 @@ impl<B: DerefMut<Target = [u64]>> Relay<B> {
             next_avail: base,
             next_used: base,
             event_idx,
+            returns,
             outstanding: Outstanding::new(words),
         })
     }
@@ -333,14 +338,26 @@ impl<B: DerefMut<Target = [u64]>> Relay<B> {
         })
     }
 
+    /// Returns how many chains the device may use before it tells of them.
+    fn untold<G: Memory>(&self, guest: &G) -> Result<u16, G::Error> {
+        if !self.event_idx || self.returns == Returns::Promptly {
+            return Ok(0);
+        }
+        let event = guest.read_index(self.guest.used_event(self.size))?;
+        let wanted = event.wrapping_sub(self.next_used);
+        Ok(self.returns.untold(self.in_flight(), wanted))
+    }
+
     /// Asks both sides to tell of what comes next, before the relay goes to sleep, and returns what has
-    /// come already. What lies behind the boundary is held back if `hold`.
+    /// come already. What lies behind the boundary is held back if `hold`. The device tells of what it
+    /// has used as soon as the driver has to have it back.
     pub fn listen<G: Memory, S: Memory>(
         &mut self,
         guest: &G,
         shadow: &S,
         hold: bool,
     ) -> Result<Left, RelayError<G::Error, S::Error>> {
+        let untold = self.untold(guest).map_err(RelayError::Guest)?;
         if self.event_idx {
             guest
                 .write_index(self.guest.avail_event(self.size), self.next_avail)
@@ -348,7 +365,7 @@ impl<B: DerefMut<Target = [u64]>> Relay<B> {
             shadow
                 .write_index(
                     self.shadow.used_event(self.size),
-                    self.shadow_index(self.next_used),
+                    self.shadow_index(self.next_used).wrapping_add(untold),
                 )
                 .map_err(RelayError::Shadow)?;
         } else {
@@ -367,8 +384,9 @@ impl<B: DerefMut<Target = [u64]>> Relay<B> {
             .map_err(RelayError::Shadow)?;
         let available = avail != self.next_avail;
         let held = available && hold && self.is_at_boundary();
+        let done = used.wrapping_sub(self.shadow_index(self.next_used));
         Ok(Left {
-            more: (available && !held) || used != self.shadow_index(self.next_used),
+            more: (available && !held) || done > untold,
             held,
         })
     }

@@ -55,6 +55,7 @@ use virtio::{
     relay::{
         Relay,
         RelayError,
+        Returns,
         Rings, //
     },
     status::Status, //
@@ -129,7 +130,6 @@ impl RelayQueue {
         ring: Ring,
         event_idx: bool,
         boundary: Boundary,
-        polls: bool,
         guest: Arc<GuestMemory>,
         shadow: OwnMemory,
         shared: Arc<Shared>,
@@ -146,8 +146,13 @@ impl RelayQueue {
             driver: ring.addresses.driver,
             device: ring.addresses.device,
         };
+        let returns = Returns::of(shared.limits.id, ring.vq);
+        let polls = shared
+            .receivers
+            .queue(ring.vq)
+            .is_some_and(|queue| queue.gate().is_bypassed());
         let words = KVec::from_elem(0, usize::from(ring.size.get()).div_ceil(64), GFP_KERNEL)?;
-        let relay = Relay::new(ring.size, own, rings, ring.index, event_idx, words);
+        let relay = Relay::new(ring.size, own, rings, ring.index, event_idx, returns, words);
 
         Ok(Self {
             relay: relay.ok_or(EINVAL)?,
@@ -313,12 +318,7 @@ impl Function<'_> {
                 let slot = vq.saturating_add(1);
                 let shadow = self.own_memory(control, slot, len, read_only)?;
                 let shared = self.shared.clone();
-                let polls = self
-                    .shared
-                    .receivers
-                    .queue(vq)
-                    .is_some_and(|queue| queue.gate().is_bypassed());
-                RelayQueue::new(ring, event_idx, boundary, polls, guest, shadow, shared)
+                RelayQueue::new(ring, event_idx, boundary, guest, shadow, shared)
             })
             .inspect_err(|error| {
                 self.complain(fmt!(

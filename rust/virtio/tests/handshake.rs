@@ -21,6 +21,7 @@ use virtio::memory::Memory;
 use virtio::notify::Doorbell;
 use virtio::queue::RingKind;
 use virtio::queue::Size;
+use virtio::relay::Returns;
 use virtio::relay::Rings;
 use words::Word;
 
@@ -243,7 +244,16 @@ fn interleave(
             seen: AtomicBool::new(false),
         });
         let size = Size::new(1, 1, RingKind::Split).unwrap();
-        let mut relay = Relay::new(size, RINGS, RINGS, BASE, event_idx, vec![0]).unwrap();
+        let mut relay = Relay::new(
+            size,
+            RINGS,
+            RINGS,
+            BASE,
+            event_idx,
+            Returns::Promptly,
+            vec![0],
+        )
+        .unwrap();
         before(&world, &mut relay);
         world.begin();
         let thread = {

@@ -2,13 +2,17 @@
 
 //! A relay between a guest and a device that behave, and some that do not.
 
+mod kind;
 mod moments;
 mod reach;
+mod returns;
 #[path = "../ring/mod.rs"]
 mod ring;
 mod sizes;
 mod world;
 
+use kind::Act;
+use kind::KINDS;
 use proptest::prelude::*;
 use ring::Access;
 use ring::Driver;
@@ -17,8 +21,8 @@ use virtio::queue::RingKind;
 use virtio::queue::Size;
 use virtio::relay::Relay;
 use virtio::relay::RelayError;
+use virtio::relay::Returns;
 use virtio::relay::Rings;
-use world::Act;
 use world::TestRelay;
 use world::World;
 
@@ -30,6 +34,7 @@ enum Step {
     Relay(Vec<(u8, Act)>),
     Poll,
     Sleep,
+    Doze,
     Release,
     Hold,
     Stop,
@@ -39,6 +44,7 @@ fn act() -> impl Strategy<Value = Act> {
     prop_oneof![
         3 => Just(Act::Add),
         1 => Just(Act::Sleep),
+        1 => Just(Act::Doze),
         1 => Just(Act::Poll),
         1 => any::<u8>().prop_map(Act::Work),
         1 => any::<u8>().prop_map(Act::Serve),
@@ -53,6 +59,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         6 => prop::collection::vec((0_u8..40, act()), 0..6).prop_map(Step::Relay),
         2 => Just(Step::Poll),
         4 => Just(Step::Sleep),
+        2 => Just(Step::Doze),
         1 => Just(Step::Release),
         1 => Just(Step::Hold),
         1 => Just(Step::Stop),
@@ -68,11 +75,11 @@ proptest! {
         // The larger ones are longer than what is copied at once.
         order in prop_oneof![4 => 0_u32..6, 1 => 6_u32..9],
         start in prop_oneof![any::<u16>(), 65_400_u16..=65_535],
-        event_idx: bool,
+        kind in prop::sample::select(&KINDS[..]),
         hold: bool,
         steps in steps(),
     ) {
-        let mut world = World::new(1 << order, start, event_idx, hold);
+        let mut world = World::new(1 << order, start, kind, hold);
         for step in steps {
             match step {
                 Step::Add(count) => (0..count).for_each(|_| world.add()),
@@ -81,6 +88,7 @@ proptest! {
                 Step::Relay(plan) => world.relay(&plan),
                 Step::Poll => world.poll(),
                 Step::Sleep => world.sleep(),
+                Step::Doze => world.doze(),
                 // What is held back is passed on as soon as it may be.
                 Step::Release => {
                     world.hold = false;
@@ -101,10 +109,10 @@ proptest! {
     fn the_relay_ends_at_the_boundary(
         order in 0_u32..6,
         left in 1_u16..300,
-        event_idx: bool,
+        kind in prop::sample::select(&KINDS[..]),
         bursts in prop::collection::vec((1_u8..40, any::<u8>()), 600..700),
     ) {
-        let mut world = World::new(1 << order, left.wrapping_neg(), event_idx, true);
+        let mut world = World::new(1 << order, left.wrapping_neg(), kind, true);
         for (count, pick) in bursts {
             (0..count).for_each(|_| world.add());
             world.relay(&[]);
@@ -123,10 +131,10 @@ proptest! {
 /// over the wrap of the index.
 #[test]
 fn a_burst_of_any_length_passes() {
-    for event_idx in [false, true] {
+    for kind in KINDS {
         for count in [31, 32, 33, 64, 65, 127, 128] {
             for left in [0, 1, 31, 32, 33, 100] {
-                let mut world = World::new(128, 0_u16.wrapping_sub(left), event_idx, false);
+                let mut world = World::new(128, 0_u16.wrapping_sub(left), kind, false);
                 for _ in 0..3 {
                     (0..count).for_each(|_| world.add());
                     world.settle();
@@ -141,8 +149,8 @@ fn a_burst_of_any_length_passes() {
 /// Stopped again and again, with chains in flight, from before the wrap of the index until after it.
 #[test]
 fn stops_are_survived() {
-    for event_idx in [false, true] {
-        let mut world = World::new(64, 65_500, event_idx, true);
+    for kind in KINDS {
+        let mut world = World::new(64, 65_500, kind, true);
         for round in 0..40 {
             (0..10).for_each(|_| world.add());
             world.relay(&[]);
@@ -161,7 +169,7 @@ fn stops_are_survived() {
 
 #[test]
 fn a_device_that_leaves_a_chain_out_is_not_in_order() {
-    let mut world = World::new(4, 65_534, false, false);
+    let mut world = World::new(4, 65_534, KINDS[0], false);
     let in_order = |world: &mut World| {
         let relay = world.relay.as_mut().unwrap();
         relay.is_in_order(&world.guest).unwrap()
@@ -204,7 +212,7 @@ fn a_head_that_is_used_again_hides_nothing() {
 }
 
 fn small() -> (Driver, Ram, Ram, TestRelay) {
-    let world = World::new(4, 65_534, false, true);
+    let world = World::new(4, 65_534, KINDS[0], true);
     let relay = world.relay.unwrap();
     (world.driver, world.guest, world.shadow, relay)
 }
@@ -300,8 +308,8 @@ fn too_few_words_are_refused() {
         driver: 0x1000,
         device: 0x2000,
     };
-    assert!(Relay::new(size, rings, rings, 1, false, vec![0; 1]).is_none());
-    assert!(Relay::new(size, rings, rings, 1, false, vec![0; 2]).is_some());
+    assert!(Relay::new(size, rings, rings, 1, false, Returns::Promptly, vec![0; 1]).is_none());
+    assert!(Relay::new(size, rings, rings, 1, false, Returns::Promptly, vec![0; 2]).is_some());
 }
 
 /// Each side stores what the other loads, and loads what that stores: without a barrier between the two
@@ -314,8 +322,8 @@ fn a_barrier_stands_between_store_and_load() {
         [Access::Barrier, Access::ReadIndex(_)] => true,
         _ => false,
     };
-    for event_idx in [false, true] {
-        let mut world = World::new(4, 7, event_idx, false);
+    for kind in KINDS {
+        let mut world = World::new(4, 7, kind, false);
         let mut relay = world.relay.take().unwrap();
         world.driver.offer(&world.guest, 1);
         relay.forward(&world.guest, &world.shadow, false).unwrap();

@@ -5,6 +5,7 @@
 use virtio::queue::MAX_SIZE;
 use virtio::relay::RelayError;
 
+use crate::kind::KINDS;
 use crate::world::World;
 
 fn sizes() -> impl Iterator<Item = u16> {
@@ -22,10 +23,13 @@ fn fill(world: &mut World) {
 #[test]
 fn full_rings_wrap() {
     for size in sizes() {
-        for [event_idx, hold] in [[false, false], [false, true], [true, false], [true, true]] {
+        for (kind, hold) in KINDS
+            .into_iter()
+            .flat_map(|kind| [(kind, false), (kind, true)])
+        {
             // The boundary is in the middle of the first filling, or right behind it.
             for before in [size / 2 + 1, size] {
-                let mut world = World::new(size, before.wrapping_neg(), event_idx, hold);
+                let mut world = World::new(size, before.wrapping_neg(), kind, hold);
                 fill(&mut world);
                 let passed = if hold { before } else { size };
                 assert_eq!(world.relay.as_ref().unwrap().in_flight(), passed);
@@ -54,8 +58,8 @@ fn full_rings_wrap() {
 #[test]
 fn full_rings_are_stopped() {
     for size in sizes() {
-        for event_idx in [false, true] {
-            let mut world = World::new(size, (size / 2 + 1).wrapping_neg(), event_idx, false);
+        for kind in KINDS {
+            let mut world = World::new(size, (size / 2 + 1).wrapping_neg(), kind, false);
             for returned in [0, size / 4, size - 1] {
                 fill(&mut world);
                 world.serve(returned.into(), 0);
@@ -78,7 +82,7 @@ fn full_rings_are_stopped() {
 fn more_than_full_is_refused() {
     for size in sizes() {
         for start in [1, size.wrapping_neg(), (size / 2).wrapping_neg(), u16::MAX] {
-            let mut world = World::new(size, start, false, false);
+            let mut world = World::new(size, start, KINDS[0], false);
             let (guest, shadow) = (&world.guest, &world.shadow);
             let mut relay = world.relay.take().unwrap();
             let avail = world.driver.addresses.driver + 2;

@@ -10,30 +10,18 @@ use virtio::queue::Addresses;
 use virtio::queue::RingKind;
 use virtio::queue::Size;
 use virtio::relay::Relay;
+use virtio::relay::Returns;
 use virtio::relay::Rings;
 use virtio::split::SplitQueue;
 use virtio::standing;
 
+use crate::kind::Act;
+use crate::kind::Kind;
 use crate::reach::Both;
 use crate::reach::Watched;
 use crate::reach::SHADOW;
 use crate::ring::Driver;
 use crate::ring::Ram;
-
-/// What others do while a relay is at work.
-#[derive(Copy, Clone, Debug)]
-pub(crate) enum Act {
-    /// The guest makes a chain available.
-    Add,
-    /// The guest takes what has come, and sleeps.
-    Sleep,
-    /// The guest takes what has come, wants no interrupts, and looks again by itself.
-    Poll,
-    /// The device returns one, from here on, and looks again by itself.
-    Work(u8),
-    /// The device returns one, from here on, and sleeps.
-    Serve(u8),
-}
 
 pub(crate) type TestRelay = Relay<Vec<u64>>;
 
@@ -52,6 +40,7 @@ pub(crate) struct World {
     /// It has returned them in the order in which they came, since it began.
     ordered: bool,
     pub(crate) hold: bool,
+    returns: Returns,
     /// The relay sleeps.
     asleep: bool,
     /// It knows that it holds something back, and will look again without being told.
@@ -77,9 +66,9 @@ pub(crate) struct World {
 }
 
 impl World {
-    pub(crate) fn new(size: u16, start: u16, event_idx: bool, hold: bool) -> Self {
+    pub(crate) fn new(size: u16, start: u16, (event_idx, returns): Kind, hold: bool) -> Self {
         let (driver, guest) = Driver::new(size, start, event_idx);
-        let (relay, device, shadow) = Self::begin(&driver, start);
+        let (relay, device, shadow) = Self::begin(&driver, start, returns);
         Self {
             device,
             driver,
@@ -90,6 +79,7 @@ impl World {
             taken: VecDeque::new(),
             ordered: true,
             hold,
+            returns,
             asleep: false,
             held: false,
             relay_awake: true,
@@ -108,7 +98,7 @@ impl World {
     }
 
     /// A relay that goes on at `start`, and a device that begins on its shadow rings.
-    fn begin(driver: &Driver, start: u16) -> (TestRelay, SplitQueue, Ram) {
+    fn begin(driver: &Driver, start: u16, returns: Returns) -> (TestRelay, SplitQueue, Ram) {
         let size = driver.size;
         let bytes = 6 + 2 * usize::from(size) + 2 + 6 + 8 * usize::from(size);
         let rings = Rings {
@@ -121,7 +111,7 @@ impl World {
         };
         let words = vec![0; usize::from(size).div_ceil(64)];
         let size = Size::new(size.into(), size, RingKind::Split).unwrap();
-        let relay = Relay::new(size, own, rings, start, driver.event_idx, words).unwrap();
+        let relay = Relay::new(size, own, rings, start, driver.event_idx, returns, words).unwrap();
         let addresses = Addresses {
             desc: driver.addresses.desc,
             driver: SHADOW + rings.driver,
@@ -225,6 +215,7 @@ impl World {
             match act {
                 Act::Add => self.add(),
                 Act::Sleep => self.sleep(),
+                Act::Doze => self.doze(),
                 Act::Poll => self.poll(),
                 Act::Work(pick) => self.work(1, pick.into(), false),
                 Act::Serve(pick) => self.work(1, pick.into(), true),
@@ -315,7 +306,7 @@ impl World {
         self.redone += u32::try_from(self.taken.len()).unwrap();
         self.taken.clear();
         self.ordered = true;
-        let (relay, device, shadow) = Self::begin(&self.driver, index);
+        let (relay, device, shadow) = Self::begin(&self.driver, index, self.returns);
         (self.relay, self.device, self.shadow) = (Some(relay), device, shadow);
         (self.relayed, self.asleep, self.held) = (true, false, false);
         self.relay_awake = true;
@@ -347,6 +338,26 @@ impl World {
         self.reap();
         if self.driver.event_idx {
             self.driver.want_interrupt_at(&self.guest, self.driver.used);
+        }
+        self.guest_asleep = true;
+    }
+
+    /// The guest says that it wants to be told when three quarters of what it waits for are there, and
+    /// looks once more. Without an index to say it with, it wants to be told of the next chain.
+    pub(crate) fn doze(&mut self) {
+        if !self.driver.event_idx {
+            return self.sleep();
+        }
+        loop {
+            self.reap();
+            let left = self.driver.avail.wrapping_sub(self.driver.used);
+            let most = left.saturating_sub(left.div_ceil(4));
+            let event = self.driver.used.wrapping_add(most);
+            self.driver.want_interrupt_at(&self.guest, event);
+            let used = self.guest.peek16(self.driver.addresses.device + 2);
+            if used.wrapping_sub(self.driver.used) <= most {
+                break;
+            }
         }
         self.guest_asleep = true;
     }

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! How soon the driver has to have back what its device is done with.
+
+use crate::device_id::DeviceId;
+
+/// How soon the driver has to have back what its device is done with.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Returns {
+    /// At once: it may wait for any chain.
+    Promptly,
+    /// A few together: the device is done with all in their turn, and nobody waits for one of them.
+    Together,
+}
+
+impl Returns {
+    /// How soon the driver has to have back what the device is done with on virtqueue `vq`, by the
+    /// consumer's number.
+    ///
+    /// A driver of a network device only frees the buffers of what was sent (virtio 1.3, 5.1.6.2), and
+    /// Linux asks by itself to be interrupted when three quarters of them are free. What was received,
+    /// and what any other device answers, is waited for, even by a driver that wants no interrupts.
+    #[must_use]
+    pub fn of(id: DeviceId, vq: u16) -> Self {
+        let sends = vq & 1 == 1;
+        if id == DeviceId::NET && sends {
+            Self::Together
+        } else {
+            Self::Promptly
+        }
+    }
+
+    /// How many of those `in_flight` may be done without anybody being told: the driver asked to be
+    /// told of the one that is `wanted` behind the next one, which may be none of them.
+    pub(super) fn untold(self, in_flight: u16, wanted: u16) -> u16 {
+        match self {
+            Self::Promptly => 0,
+            Self::Together => {
+                // Of 1, none; else fewer than there are.
+                wanted.min(in_flight.saturating_sub(in_flight.div_ceil(4)))
+            }
+        }
+    }
+}

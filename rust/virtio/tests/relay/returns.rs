@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! How often a device has to tell of what it has returned.
+
+use virtio::device_id::DeviceId;
+use virtio::relay::Returns;
+
+use crate::world::World;
+
+/// Has the relay pass `count` chains on, and the device return one after the other. Returns after how
+/// many each the relay was told. The guest gets `ready` before.
+fn told(count: u16, kind: (bool, Returns), ready: fn(&mut World)) -> Vec<u16> {
+    told_when(count, kind, ready, |_| ())
+}
+
+/// As above; and whenever the relay sleeps, the guest does what comes to its mind `then`.
+fn told_when(
+    count: u16,
+    kind: (bool, Returns),
+    ready: fn(&mut World),
+    then: fn(&mut World),
+) -> Vec<u16> {
+    let mut world = World::new(256, 1000, kind, false);
+    (0..count).for_each(|_| world.add());
+    ready(&mut world);
+    world.relay(&[]);
+    then(&mut world);
+    let mut told = Vec::new();
+    for done in 1..=count {
+        world.serve(1, 0);
+        if world.relay_awake {
+            told.push(done);
+            world.relay(&[]);
+            then(&mut world);
+            assert_eq!(world.relay.as_ref().unwrap().in_flight(), count - done);
+        }
+    }
+    world.end();
+    told
+}
+
+const TOGETHER: (bool, Returns) = (true, Returns::Together);
+
+#[test]
+fn what_is_waited_for_comes_back_at_once() {
+    for kind in [(false, Returns::Promptly), (true, Returns::Promptly)] {
+        for ready in [World::sleep, World::doze, World::poll] {
+            assert_eq!(told(16, kind, ready), (1..=16).collect::<Vec<_>>());
+        }
+    }
+    // There is nothing to say more with.
+    let flags = (false, Returns::Together);
+    assert_eq!(told(8, flags, World::poll), (1..=8).collect::<Vec<_>>());
+    // The guest is told of the next one.
+    assert_eq!(told(4, TOGETHER, World::sleep)[0], 1);
+}
+
+/// However few there are, the last one comes back, too.
+#[test]
+fn what_is_not_waited_for_comes_back_in_quarters() {
+    for ready in [World::poll, World::doze] {
+        assert_eq!(told(1, TOGETHER, ready), [1]);
+        assert_eq!(told(2, TOGETHER, ready), [2]);
+        assert_eq!(told(3, TOGETHER, ready), [3]);
+        assert_eq!(told(4, TOGETHER, ready), [4]);
+        assert_eq!(told(5, TOGETHER, ready), [4, 5]);
+        assert_eq!(told(64, TOGETHER, ready), [49, 61, 64]);
+        assert_eq!(told(256, TOGETHER, ready), [193, 241, 253, 256]);
+    }
+}
+
+/// The guest asks for an interrupt earlier than that.
+#[test]
+fn who_asks_is_told() {
+    let ask = |world: &mut World| {
+        let event = world.driver.used.wrapping_add(10);
+        world.driver.want_interrupt_at(&world.guest, event);
+    };
+    // It asks once.
+    assert_eq!(told(64, TOGETHER, ask), [11, 51, 61, 64]);
+}
+
+/// Linux kicks first, and says then what it wants to be told of. A relay that sleeps does not hear of it,
+/// but there is an end to that, and what it returns later is told in time.
+#[test]
+fn who_asks_late_is_told_at_three_quarters() {
+    let late = told_when(64, TOGETHER, World::poll, World::sleep);
+    assert_eq!(late, [49, 61, 64]);
+}
+
+#[test]
+fn only_what_a_network_device_sends_may_wait() {
+    for vq in [0, 2, 6] {
+        assert_eq!(Returns::of(DeviceId::NET, vq), Returns::Promptly);
+    }
+    for vq in [1, 3, 7] {
+        assert_eq!(Returns::of(DeviceId::NET, vq), Returns::Together);
+        assert_eq!(Returns::of(DeviceId::BLOCK, vq), Returns::Promptly);
+    }
+}
+
+/// What came while the relay was at work does not keep it awake, unless there is enough of it.
+#[test]
+fn a_few_do_not_keep_it_awake() {
+    for (kind, done, more) in [
+        (TOGETHER, 1, false),
+        (TOGETHER, 48, false),
+        (TOGETHER, 49, true),
+        ((true, Returns::Promptly), 1, true),
+    ] {
+        let mut world = World::new(64, 1000, kind, false);
+        (0..64).for_each(|_| world.add());
+        world.poll();
+        world.relay(&[]);
+        world.serve(done, 0);
+        let relay = world.relay.as_mut().unwrap();
+        let left = relay.listen(&world.guest, &world.shadow, false).unwrap();
+        assert_eq!(left.more, more, "{done}");
+    }
+}
