@@ -10,6 +10,8 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use sha2::{Digest, Sha256};
 
+use crate::step;
+
 /// File that exists in an entry once the entry is complete.
 const STAMP: &str = ".complete";
 
@@ -104,7 +106,7 @@ impl Cache {
         if let Some(lock) = self.try_lock(name)? {
             return Ok(lock);
         }
-        eprintln!("waiting for another run: {waiting}");
+        step::aloud(|| eprintln!("waiting for another run: {waiting}"));
         Lock::on(self.lock_file(name)?)
     }
 

@@ -256,7 +256,7 @@ mod tests {
             .map(Case::id)
             .collect();
         ids.extend(crate::check::names());
-        ids.push("boot/console".to_owned());
+        ids.push(crate::run::BOOT.to_owned());
         let pages = fs::read_dir(top.join("Documentation"))
             .unwrap()
             .map(|entry| entry.unwrap().path())

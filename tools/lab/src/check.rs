@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
@@ -12,27 +12,36 @@ use crate::case::Selection;
 use crate::context::{Context, Flavour};
 use crate::kernel::Kernel;
 use crate::ktap::Verdict;
-use crate::report::Report;
 use crate::step::{self, Failed};
 use crate::{arm, debug, module, source};
 
 type Check = fn(&Context) -> Result<Vec<String>>;
 
+/// When a check is run, if there are cases for a machine, too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    /// Before there is a machine: it makes what the machine needs, is over at once, or has a machine of
+    /// its own.
+    Before,
+    /// While it runs.
+    Beside,
+}
+
 /// Each check returns what is wrong, one item a line.
-const CHECKS: [(&str, Check); 13] = [
-    ("host/virtio", virtio),
-    ("host/tools", tools),
-    ("host/clippy", tools_clippy),
-    ("host/shellcheck", shellcheck),
-    ("build/unsafe", no_unsafe),
-    ("build/fmt", fmt),
-    ("build/modules", modules),
-    ("build/clippy", clippy),
-    ("build/doc", doc),
-    ("build/modinfo", modinfo),
-    ("build/make", make),
-    ("build/debug_config", debug_config),
-    (LONG, arm::check),
+const CHECKS: [(&str, When, Check); 13] = [
+    ("host/virtio", When::Beside, virtio),
+    ("host/tools", When::Beside, tools),
+    ("host/clippy", When::Beside, tools_clippy),
+    ("host/shellcheck", When::Beside, shellcheck),
+    ("build/unsafe", When::Before, no_unsafe),
+    ("build/fmt", When::Before, fmt),
+    ("build/modules", When::Before, modules),
+    ("build/clippy", When::Before, clippy),
+    ("build/doc", When::Beside, doc),
+    ("build/modinfo", When::Before, modinfo),
+    ("build/make", When::Beside, make),
+    ("build/debug_config", When::Beside, debug_config),
+    (LONG, When::Before, arm::check),
 ];
 
 /// What takes long: part of `make check-long`; of `make check` only if selected by this name.
@@ -43,7 +52,7 @@ const OF_EACH_KERNEL: &str = "build/modules";
 
 /// Names of all checks.
 pub fn names() -> Vec<String> {
-    CHECKS.iter().map(|(name, _)| (*name).to_owned()).collect()
+    CHECKS.iter().map(|(name, ..)| (*name).to_owned()).collect()
 }
 
 /// Whether there is no time for a check.
@@ -51,18 +60,24 @@ pub fn is_late(name: &str, selection: &Selection) -> bool {
     name == LONG && !Context::is_long() && !selection.names(name)
 }
 
-/// Runs the selected checks.
-pub fn run(cx: &Context, selection: &Selection, report: &mut Report) {
+/// Runs the selected checks, or only those that are due `when`; `done` is told of each.
+pub fn run(
+    cx: &Context,
+    selection: &Selection,
+    when: Option<When>,
+    mut done: impl FnMut(&'static str, Duration, Verdict, Option<PathBuf>),
+) {
     let due = |name: &str| {
         (cx.flavour == Flavour::Stock || name == OF_EACH_KERNEL) && !is_late(name, selection)
     };
-    for (name, check) in CHECKS
+    for &(name, _, check) in CHECKS
         .iter()
-        .filter(|(name, _)| selection.has(name) && due(name))
+        .filter(|(_, its, _)| when.is_none_or(|when| when == *its))
+        .filter(|(name, ..)| selection.has(name) && due(name))
     {
         let began = Instant::now();
         let (verdict, log) = judge(check(cx));
-        report.add(name, began.elapsed(), &verdict, log.as_deref());
+        done(name, began.elapsed(), verdict, log);
     }
 }
 

@@ -2,16 +2,21 @@
 //! What a user can ask of the lab.
 
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 use anyhow::Result;
 use clap::{Args, Parser};
 
+use crate::beside::Beside;
 use crate::case::{self, Case, Selection};
+use crate::check::When;
 use crate::context::Context;
 use crate::kernel::Kernel;
+use crate::ktap::Verdict;
 use crate::machine::{Machine, Wanted};
 use crate::report::{Origin, Report};
-use crate::run::Runner;
+use crate::run::{BOOT, Runner};
 use crate::{check, compare, conformance, coverage, module, selftest, shell, step};
 
 /// Builds vf_vdpa against the stock kernel and tests it in a virtual machine.
@@ -209,7 +214,7 @@ impl Check {
         let selection = Selection::new(words.iter().copied())?;
         let cases = machine_cases(cx)?;
         let mut ids = check::names();
-        ids.push("boot/console".to_owned());
+        ids.push(BOOT.to_owned());
         ids.extend(cases.iter().map(Case::id));
         selection.check(&ids)?;
         let has = cx.has();
@@ -233,7 +238,6 @@ impl Check {
             .map(|path| inside(cx, path))
             .transpose()?;
         let mut report = Report::new(Origin::new("check", &self.driver, &words));
-        check::run(cx, &selection, &mut report);
         let selected: Vec<&Case> = cases
             .iter()
             .filter(|case| case.is_due(&selection, has))
@@ -248,7 +252,17 @@ impl Check {
                 "{late} cases take long, or need a kernel that looks for mistakes: left to make check-long and make check-debug, or to their full names"
             );
         }
-        let done = in_machine(cx, self, &selection, &selected, &mut report);
+        let wants_machine = !selected.is_empty() || selection.has(BOOT) || self.keep;
+        // What can wait is done beside it.
+        let due = wants_machine.then_some(When::Before);
+        check::run(cx, &selection, due, |name, took, verdict, log| {
+            report.add(name, took, &verdict, log.as_deref());
+        });
+        let done = if wants_machine {
+            in_machine(cx, self, &selection, &selected, &mut report)
+        } else {
+            Ok(())
+        };
         if let Some(path) = &json {
             report.write_json(path)?;
         }
@@ -271,26 +285,67 @@ fn in_machine(
     cases: &[&Case],
     report: &mut Report,
 ) -> Result<()> {
-    let boot = selection.has("boot/console");
-    if cases.is_empty() && !boot && !options.keep {
-        return Ok(());
-    }
+    let boot = selection.has(BOOT);
     let wanted = Wanted::by(&options.driver, cases.iter().copied());
-    let machine = Machine::prepare(cx, &wanted)?;
-    report.origin.kernel = Some(machine.release.clone());
-    let mut runner = Runner::new(&machine, &options.driver);
-    runner.live = options.live;
-    if boot {
-        runner.boot(report)?;
+    // The guest's kernel is made while cases run that do without.
+    let late = wanted.guest && (boot || cases.iter().any(|case| !case.needs("guest")));
+    let machine = Machine::prepare(
+        cx,
+        &Wanted {
+            guest: wanted.guest && !late,
+            ..wanted
+        },
+    );
+    thread::scope(|scope| {
+        let mut beside = Beside::begin(scope, cx, selection, late && machine.is_ok());
+        let ran = machine.and_then(|machine| {
+            let mut runner = Runner::new(&machine, &options.driver);
+            runner.live = options.live;
+            report.origin.kernel = Some(machine.release.clone());
+            if boot {
+                runner.boot(report)?;
+            }
+            for case in cases {
+                run_case(case, options, &machine, &mut runner, &mut beside, report)?;
+            }
+            runner.finish(report);
+            step::aloud(|| println!("logs: {}", runner.logs().display()));
+            if options.keep {
+                // Nobody else writes where there is a shell.
+                beside.finish(report)?;
+                shell::join(runner.shell()?)?;
+            }
+            Ok(())
+        });
+        if let Err(error) = &ran {
+            step::aloud(|| eprintln!("no machine: {error:#}; the checks on the host go on"));
+        }
+        ran.and(beside.finish(report))
+    })
+}
+
+/// Runs one case, with a guest if it needs one, and reports what is over beside it.
+fn run_case(
+    case: &Case,
+    options: &Check,
+    machine: &Machine,
+    runner: &mut Runner<'_>,
+    beside: &mut Beside<'_>,
+    report: &mut Report,
+) -> Result<()> {
+    if case.needs("guest") && case.applies_to(&options.driver) {
+        match beside.guest() {
+            Ok(None) => {}
+            Ok(Some(kernel)) => machine.add_guest(&kernel)?,
+            Err(why) => {
+                let why = why.lines().map(str::to_owned).collect();
+                report.add(&case.id(), Duration::ZERO, &Verdict::Failed(why), None);
+                return Ok(());
+            }
+        }
     }
-    for case in cases {
-        runner.run(case, report)?;
-    }
-    runner.finish(report);
-    println!("logs: {}", runner.logs().display());
-    if options.keep {
-        shell::join(runner.shell()?)?;
-    }
+    runner.run(case, report)?;
+    beside.report(report);
     Ok(())
 }
 

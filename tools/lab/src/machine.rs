@@ -89,11 +89,7 @@ impl Machine {
         for (from, to) in made {
             copy(&from, &share.join(to))?;
         }
-        if let Some(guest) = guest {
-            copy(&guest, &share.join("guest/vmlinux"))?;
-            fs::write(share.join("guest/initramfs"), guest::initramfs()?)?;
-        }
-        Ok(Self {
+        let machine = Self {
             parts: Parts {
                 image: kernel.image,
                 initramfs,
@@ -103,7 +99,19 @@ impl Machine {
             },
             release: kernel.release,
             _locks: [run, turn],
-        })
+        };
+        if let Some(kernel) = guest {
+            machine.add_guest(&kernel)?;
+        }
+        Ok(machine)
+    }
+
+    /// Gives the machine a guest, whether it runs or not.
+    pub fn add_guest(&self, kernel: &Path) -> Result<()> {
+        let dir = self.parts.share.join("guest");
+        copy(kernel, &dir.join("vmlinux"))?;
+        fs::write(dir.join("initramfs"), guest::initramfs()?)?;
+        Ok(())
     }
 }
 

@@ -7,6 +7,7 @@
 mod agent;
 mod archive;
 mod arm;
+mod beside;
 mod cache;
 mod case;
 mod check;

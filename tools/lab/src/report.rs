@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::context::Context as Lab;
 use crate::ktap::Verdict;
+use crate::step;
 
 /// Where results come from: what it takes to get them again.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,6 +81,29 @@ fn end(log: &str) -> String {
     shown
 }
 
+/// Prints what came of a case.
+fn show(case: &str, word: &str, seconds: f64, verdict: &Verdict, log: Option<&Path>) {
+    let details = match verdict {
+        Verdict::Skipped(why) => return println!("{word} {case} ({why})"),
+        Verdict::Passed => &[][..],
+        Verdict::Failed(why) => why,
+    };
+    println!("{word} {case} ({seconds:.1} s)");
+    for detail in details {
+        println!("       {detail}");
+    }
+    if let (Verdict::Failed(_), Some(log)) = (verdict, log) {
+        println!("       log: {}", log.display());
+        // Nobody can look into the logs of a machine that is gone.
+        if env::var_os("CI").is_some_and(|ci| ci == "true") {
+            match fs::read(log) {
+                Ok(bytes) => print!("{}", end(&String::from_utf8_lossy(&bytes))),
+                Err(error) => println!("       which cannot be read: {error}"),
+            }
+        }
+    }
+}
+
 /// One finished case.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Record {
@@ -125,25 +149,7 @@ impl Report {
             Verdict::Skipped(why) => ("skip", "skipped", vec![why.clone()]),
         };
         let seconds = took.as_secs_f64();
-        match verdict {
-            Verdict::Skipped(why) => println!("{word} {case} ({why})"),
-            _ => println!("{word} {case} ({seconds:.1} s)"),
-        }
-        if result == "failed" {
-            for detail in &details {
-                println!("       {detail}");
-            }
-            if let Some(log) = log {
-                println!("       log: {}", log.display());
-                // Nobody can look into the logs of a machine that is gone.
-                if env::var_os("CI").is_some_and(|ci| ci == "true") {
-                    match fs::read(log) {
-                        Ok(bytes) => print!("{}", end(&String::from_utf8_lossy(&bytes))),
-                        Err(error) => println!("       which cannot be read: {error}"),
-                    }
-                }
-            }
-        }
+        step::aloud(|| show(case, word, seconds, verdict, log));
         let log = log.map(Path::to_owned);
         self.records.push(Record {
             case: case.to_owned(),
@@ -156,10 +162,12 @@ impl Report {
 
     /// Makes the last record of `case` a failure: something came of it after it had ended.
     pub fn blame(&mut self, case: &str, why: Vec<String>) {
-        println!("FAIL {case}");
-        for detail in &why {
-            println!("       {detail}");
-        }
+        step::aloud(|| {
+            println!("FAIL {case}");
+            for detail in &why {
+                println!("       {detail}");
+            }
+        });
         let record = self
             .records
             .iter_mut()

@@ -18,6 +18,7 @@ use crate::ktap::{Verdict, verdict};
 use crate::machine::Machine;
 use crate::report::Report;
 use crate::stacks;
+use crate::step;
 use crate::vm::Vm;
 
 /// Time that the kernel's log may lag behind the channel.
@@ -30,6 +31,9 @@ const ANSWER: Duration = Duration::from_secs(60);
 const SHOWN: usize = 6;
 /// Characters of a request that a report repeats.
 const SHORT: usize = 60;
+
+/// What judges the boot itself.
+pub const BOOT: &str = "boot/console";
 
 /// Runs cases on one machine.
 pub struct Runner<'a> {
@@ -147,7 +151,7 @@ impl<'a> Runner<'a> {
             limit,
             |line| {
                 if live {
-                    println!("{line}");
+                    step::aloud(|| println!("{line}"));
                 }
                 output.push(line.to_owned());
             },
@@ -239,7 +243,7 @@ impl<'a> Runner<'a> {
         }
     }
 
-    /// Judges the boot itself: `boot/console` fails when the kernel complained before any case.
+    /// Judges the boot itself: [`BOOT`] fails when the kernel complained before any case.
     pub fn boot(&mut self, report: &mut Report) -> Result<()> {
         let began = Instant::now();
         let vm = self.vm(&[])?;
@@ -250,8 +254,8 @@ impl<'a> Runner<'a> {
         } else {
             Verdict::Failed(why)
         };
-        report.add("boot/console", began.elapsed(), &result, Some(&log));
-        self.last = Some("boot/console".to_owned());
+        report.add(BOOT, began.elapsed(), &result, Some(&log));
+        self.last = Some(BOOT.to_owned());
         Ok(())
     }
 

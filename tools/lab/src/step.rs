@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! One long command with a log, progress with elapsed time, and a clear end.
 
+use std::cell::Cell;
 use std::fs::{self, File};
 use std::io::{IsTerminal, Write};
 use std::os::unix::process::CommandExt;
@@ -19,12 +20,30 @@ use crate::context::Context as Lab;
 /// Steps may run at the same time, so their progress lines share one owner.
 static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
 
+thread_local! {
+    /// Whether steps of this thread say only that they are done, unless there is a terminal.
+    static WHISPERS: Cell<bool> = const { Cell::new(false) };
+}
+
+/// From now on, steps of this thread go on beside others: without a terminal, they say only that they
+/// are done.
+pub fn whisper() {
+    WHISPERS.set(true);
+}
+
+/// Prints what is no progress: on a terminal, the lines that tell of progress stay below it.
+pub fn aloud(print: impl FnOnce()) {
+    BARS.suspend(print);
+}
+
 /// Shorter steps are not worth a line.
 const WORTH_SAYING: Duration = Duration::from_secs(2);
 /// How often a step without a terminal says that it is alive.
 const REMINDER: Duration = Duration::from_secs(20);
 /// Time that a step may take: none comes near it unless it hangs.
 const LIMIT: Duration = Duration::from_secs(1800);
+/// How much longer it may take in a thread that whispers, and has less right to the processor.
+const PATIENCE: u32 = 4;
 /// Lines of the log that a failed step shows.
 const TAIL: usize = 15;
 
@@ -64,7 +83,7 @@ impl Progress {
             });
             bar.set_message(format!("{text} ({} s)", elapsed.as_secs()));
             bar.tick();
-        } else if self.said.is_none_or(|said| said.elapsed() >= REMINDER) {
+        } else if !WHISPERS.get() && self.said.is_none_or(|said| said.elapsed() >= REMINDER) {
             eprintln!("{} ({} s)", self.text, elapsed.as_secs());
             self.said = Some(Instant::now());
         }
@@ -124,7 +143,8 @@ impl std::error::Error for Failed {}
 
 /// Runs `command` with its output in `log`; `text` says what it does.
 pub fn run(text: &str, log: &Path, command: &mut Command) -> Result<Duration> {
-    run_within(LIMIT * Lab::slowness(), text, log, command)
+    let patience = if WHISPERS.get() { PATIENCE } else { 1 };
+    run_within(LIMIT * Lab::slowness() * patience, text, log, command)
 }
 
 fn run_within(limit: Duration, text: &str, log: &Path, command: &mut Command) -> Result<Duration> {
