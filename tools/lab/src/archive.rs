@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result};
 const DIRECTORY: u32 = 0o040_000;
 const REGULAR: u32 = 0o100_000;
 const CHARACTER: u32 = 0o020_000;
+const LINK: u32 = 0o120_000;
 
 /// The archive under construction.
 pub struct Archive {
@@ -36,6 +37,11 @@ impl Archive {
     /// Adds a regular file.
     pub fn file(&mut self, name: &str, mode: u32, data: &[u8]) {
         self.entry(name, REGULAR | mode, (0, 0), data);
+    }
+
+    /// Adds a symbolic link.
+    pub fn link(&mut self, name: &str, target: &str) {
+        self.entry(name, LINK | 0o777, (0, 0), target.as_bytes());
     }
 
     /// Adds the statically linked busybox.
@@ -98,8 +104,9 @@ mod tests {
     fn cpio_reads_it() {
         let mut archive = Archive::new();
         archive.file("init", 0o755, b"#!/bin/sh\n");
+        archive.link("bin/sh", "busybox");
         let mut cpio = Command::new("cpio")
-            .args(["-it", "--quiet"])
+            .args(["-itv", "--quiet"])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -111,9 +118,11 @@ mod tests {
             .unwrap();
         let listed = cpio.wait_with_output().unwrap();
         assert!(listed.status.success());
-        assert_eq!(
-            String::from_utf8(listed.stdout).unwrap(),
-            "bin\ndev\ndev/console\ninit\n"
-        );
+        let listed = String::from_utf8(listed.stdout).unwrap();
+        let ends = ["bin", "dev", "dev/console", "init", "bin/sh -> busybox"];
+        assert_eq!(listed.lines().count(), ends.len());
+        for (line, end) in listed.lines().zip(ends) {
+            assert!(line.ends_with(&format!(" {end}")), "{line}");
+        }
     }
 }

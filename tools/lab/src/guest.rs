@@ -17,6 +17,8 @@ use crate::{kconfig, step};
 const CONFIG: &str = include_str!("../guest.config");
 /// First program of the guest.
 const INIT: &str = include_str!("../guest.init");
+/// What measures how fast it can send.
+const SEND: &str = include_str!("../guest.send");
 
 /// The guest's kernel, from the cache.
 pub fn kernel(cx: &Context, packages: &Packages) -> Result<PathBuf> {
@@ -31,6 +33,14 @@ pub fn kernel(cx: &Context, packages: &Packages) -> Result<PathBuf> {
 pub fn initramfs() -> Result<Vec<u8>> {
     let mut archive = Archive::new();
     archive.busybox()?;
+    for dir in ["proc", "sys", "tmp"] {
+        archive.directory(dir);
+    }
+    // Its shell knows all others by itself, as soon as there is /proc.
+    for name in ["sh", "mount"] {
+        archive.link(&format!("bin/{name}"), "busybox");
+    }
+    archive.file("bin/send", 0o755, SEND.as_bytes());
     archive.file("init", 0o755, INIT.as_bytes());
     Ok(archive.finish())
 }
