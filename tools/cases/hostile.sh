@@ -30,6 +30,7 @@ has_returned() { # has_returned NETDEV FRAMES: so many came back to it
 	[ "$(ip -n left -s -j link show "$1" | jq '.[0].stats64.rx.packets')" -ge "$2" ]
 }
 
+# needs: time
 # drivers: vf_vdpa
 # limit: 300
 case_model_is_no_easy_victim() {
