@@ -57,13 +57,34 @@ case_resumes_with_what_it_was_told() {
 	client remember "$NODE_A" "$NODE_B"
 }
 
-# As many as wrap the indices again and again, in both directions.
+# As many as wrap the indices again and again, in both directions: stopped by a reset, and relayed
+# and handed back after it.
 # needs: time
 # limit: 7200
 case_restarts_over_a_million() {
 	vhost_pair 0
 	client suspend "$NODE_A" "$NODE_B" --rounds 300 --count 1000000
-	client suspend "$NODE_A" "$NODE_B" --rounds 300 --count 200000 --way resume --event-index
+}
+
+# needs: time
+# limit: 7200
+case_resumes_over_a_million() {
+	vhost_pair 0
+	client suspend "$NODE_A" "$NODE_B" --rounds 300 --count 1000000 --way resume --event-index
+}
+
+# needs: time
+# limit: 7200
+case_restarts_over_a_million_without_queue_reset() {
+	vhost_pair 2
+	client suspend "$NODE_A" "$NODE_B" --rounds 300 --count 1000000 --event-index
+}
+
+# needs: time
+# limit: 7200
+case_resumes_over_a_million_without_queue_reset() {
+	vhost_pair 2
+	client suspend "$NODE_A" "$NODE_B" --rounds 300 --count 1000000 --way resume
 }
 
 # Rings whose indices soon come to 0 again: the device gets the queues back.
