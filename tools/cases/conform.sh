@@ -43,6 +43,7 @@ case_net() {
 
 # Every feature that the function has, packed rings among them. VF 3 has RING_RESET;
 # without it, a queue that was disabled is not served again before a reset (rings-12).
+# needs: time
 # drivers: vf_vdpa
 # allow: DMAR: [DMA
 # allow: DMAR: DRHD: handling fault
@@ -67,6 +68,7 @@ case_block() {
 }
 
 # A class that the program knows nothing of: whatever needs a request is left out.
+# needs: time
 # limit: 300
 case_entropy() {
 	local function
@@ -77,6 +79,7 @@ case_entropy() {
 	conforms entropy
 }
 
+# needs: time
 # drivers: vf_vdpa
 # limit: 600
 case_loopback() {

@@ -41,6 +41,7 @@ case_model_is_no_easy_victim() {
 
 # ---- resets --------------------------------------------------------------
 
+# needs: time
 # drivers: vf_vdpa
 # limit: 120
 case_reset_takes_long() {
@@ -100,6 +101,7 @@ case_no_reset_ever_finishes() {
 	it_works
 }
 
+# needs: time
 # drivers: vf_vdpa
 # limit: 180
 case_deleted_without_a_reset() {
@@ -119,6 +121,7 @@ case_deleted_without_a_reset() {
 	it_works
 }
 
+# needs: time
 # drivers: vf_vdpa
 # limit: 180
 case_resets_itself() {
@@ -135,6 +138,7 @@ case_resets_itself() {
 	it_works
 }
 
+# needs: time
 # drivers: vf_vdpa
 # limit: 180
 case_loses_its_configuration() {
@@ -147,6 +151,7 @@ case_loses_its_configuration() {
 	it_works
 }
 
+# needs: time
 # drivers: vf_vdpa
 # limit: 120
 case_needs_a_reset() {
@@ -184,6 +189,7 @@ case_is_pulled_out() {
 }
 
 # It is taken off the bus while it reads as ones.
+# needs: time
 # drivers: vf_vdpa
 # limit: 300
 case_is_pulled_out_for_good() {
@@ -216,6 +222,7 @@ case_registers_are_dead() {
 	it_works
 }
 
+# needs: time
 # drivers: vf_vdpa
 # limit: 120
 case_status_flips() {
@@ -231,6 +238,7 @@ case_status_flips() {
 	it_works
 }
 
+# needs: time
 # drivers: vf_vdpa
 # limit: 180
 case_configuration_never_settles() {
@@ -248,6 +256,7 @@ case_configuration_never_settles() {
 
 # It can be read, and is another one the next time: the process is told, looks, and is told again.
 # A few changes a second are shown.
+# needs: time
 # drivers: vf_vdpa
 # limit: 180
 case_configuration_changes_all_the_time() {
@@ -281,6 +290,7 @@ starting() {
 	it_works
 }
 
+# needs: time
 # drivers: vf_vdpa
 # limit: 240
 case_refuses_to_start() {
@@ -325,6 +335,7 @@ interrupted() {
 	[ "$(sed -n 's/^configuration interrupts: //p' "$DEBUG/vf_vdpa-$M/state")" -ge "$1" ]
 }
 
+# needs: time
 # drivers: vf_vdpa
 # limit: 180
 case_interrupt_storm() {
@@ -340,6 +351,7 @@ case_interrupt_storm() {
 	it_works
 }
 
+# needs: time
 # drivers: vf_vdpa
 # limit: 120
 case_spurious_interrupts() {
@@ -361,6 +373,7 @@ case_spurious_interrupts() {
 }
 
 # Frames come back all the same, only nobody is told.
+# needs: time
 # drivers: vf_vdpa
 # limit: 180
 case_no_interrupts() {

@@ -58,11 +58,13 @@ case_one_of_four() {
 	with_max_vqp 1
 }
 
+# needs: time
 # limit: 240
 case_two_of_four() {
 	with_max_vqp 2
 }
 
+# needs: time
 # limit: 240
 case_three_of_four() {
 	with_max_vqp 3

@@ -59,7 +59,7 @@ case_guest_pings_and_reboots() {
 	eq "$(config a mac)" "$given" "the device has its own address again"
 }
 
-# needs: guest
+# needs: guest time
 # limit: 1500
 case_qemu_is_killed() {
 	neighbour

@@ -47,6 +47,7 @@ case_queues_that_cannot_be() {
 	it_works
 }
 
+# needs: time
 # drivers: vf_vdpa
 # limit: 240
 case_sizes_that_are_odd() {
@@ -60,6 +61,7 @@ case_sizes_that_are_odd() {
 	done
 }
 
+# needs: time
 # drivers: vf_vdpa
 # limit: 120
 case_features_that_are_missing() {
@@ -70,6 +72,7 @@ case_features_that_are_missing() {
 }
 
 # The probe ends, whatever the device does then.
+# needs: time
 # drivers: vf_vdpa
 # limit: 240
 case_probe_of_one_that_misbehaves() {
@@ -123,6 +126,7 @@ case_suspends_itself() {
 	client suspend "$NODE" --way restart
 }
 
+# needs: time
 # drivers: vf_vdpa
 # limit: 240
 case_suspends_itself_without_queue_reset() {
@@ -136,6 +140,7 @@ case_suspends_itself_without_queue_reset() {
 	others_work
 }
 
+# needs: time
 # drivers: vf_vdpa
 # limit: 240
 case_suspends_without_help() {
@@ -157,6 +162,7 @@ suspending() {
 	it_works
 }
 
+# needs: time
 # drivers: vf_vdpa
 # limit: 240
 case_does_not_suspend_itself() {
@@ -167,6 +173,7 @@ case_does_not_suspend_itself() {
 	others_work
 }
 
+# needs: time
 # drivers: vf_vdpa
 # limit: 180
 case_queue_reset_never_finishes() {
@@ -174,6 +181,7 @@ case_queue_reset_never_finishes() {
 	suspending never-queue-reset "virtqueue 0 cannot be stopped (error -110)"
 }
 
+# needs: time
 # drivers: vf_vdpa
 # limit: 120
 case_many_queues() {
@@ -188,6 +196,7 @@ case_many_queues() {
 }
 
 # vhost_vdpa allocates all queues in one piece, each with many kilobytes.
+# needs: time
 # drivers: vf_vdpa
 # limit: 120
 case_more_queues_than_vhost_can_have() {
@@ -209,6 +218,7 @@ case_long_configuration() {
 	it_works
 }
 
+# needs: time
 # drivers: vf_vdpa
 # limit: 120
 case_short_configuration() {
@@ -229,6 +239,7 @@ case_packed_rings_only() {
 # ---- few vectors -----------------------------------------------------------
 
 # The table of vectors is the emulator's, and has enough: it is the device that takes fewer.
+# needs: time
 # drivers: vf_vdpa
 # limit: 240
 case_takes_few_vectors() {
