@@ -131,6 +131,7 @@ case_vhost_without_mq() {
 }
 
 # The hostile owner, on a device with many queues.
+# needs: time
 # limit: 300
 case_vhost_abuse() {
 	queued_pair vhost

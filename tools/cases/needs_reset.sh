@@ -24,6 +24,7 @@ case_while_negotiating() {
 }
 
 # A device that is suspended is asked nothing. It is when it is to go on, whatever it was stopped by.
+# needs: time
 # drivers: vf_vdpa
 # limit: 420
 case_while_suspended() {

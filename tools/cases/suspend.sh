@@ -18,6 +18,7 @@ case_restarts_with_event_index() {
 	client suspend "$NODE_A" "$NODE_B" --event-index
 }
 
+# needs: time
 # limit: 180
 case_restarts_with_small_queues() {
 	vhost_pair 0
@@ -37,6 +38,7 @@ case_resumes() {
 	client suspend "$NODE_A" "$NODE_B" --way resume
 }
 
+# needs: time
 # limit: 180
 case_resumes_with_event_index() {
 	vhost_pair 0
