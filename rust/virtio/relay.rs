@@ -338,14 +338,19 @@ impl<B: DerefMut<Target = [u64]>> Relay<B> {
         })
     }
 
-    /// Returns how many chains the device may use before it tells of them.
+    /// Returns how many chains the device may use before it tells of them: those before the one that
+    /// the driver asked to be told of, and three quarters of what is in flight at most. The last one is
+    /// always told of.
     fn untold<G: Memory>(&self, guest: &G) -> Result<u16, G::Error> {
         if !self.event_idx || self.returns == Returns::Promptly {
             return Ok(0);
         }
         let event = guest.read_index(self.guest.used_event(self.size))?;
         let wanted = event.wrapping_sub(self.next_used);
-        Ok(self.returns.untold(self.in_flight(), wanted))
+        let most = self
+            .in_flight()
+            .saturating_sub(self.in_flight().div_ceil(4));
+        Ok(wanted.min(most))
     }
 
     /// Asks both sides to tell of what comes next, before the relay goes to sleep, and returns what has

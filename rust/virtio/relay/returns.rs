@@ -29,16 +29,4 @@ impl Returns {
             Self::Promptly
         }
     }
-
-    /// How many of those `in_flight` may be done without anybody being told: the driver asked to be
-    /// told of the one that is `wanted` behind the next one, which may be none of them.
-    pub(super) fn untold(self, in_flight: u16, wanted: u16) -> u16 {
-        match self {
-            Self::Promptly => 0,
-            Self::Together => {
-                // Of 1, none; else fewer than there are.
-                wanted.min(in_flight.saturating_sub(in_flight.div_ceil(4)))
-            }
-        }
-    }
 }

@@ -13,6 +13,13 @@ pub(crate) const KINDS: [Kind; 3] = [
     (true, Returns::Together),
 ];
 
+/// Each kind, with and without a boundary at which it holds back what comes behind.
+pub(crate) fn kinds_and_hold() -> impl Iterator<Item = (Kind, bool)> {
+    KINDS
+        .into_iter()
+        .flat_map(|kind| [(kind, false), (kind, true)])
+}
+
 /// What others do while a relay is at work.
 #[derive(Copy, Clone, Debug)]
 pub(crate) enum Act {

@@ -5,9 +5,9 @@
 
 use virtio::relay::Returns;
 
+use crate::kind::kinds_and_hold;
 use crate::kind::Act;
 use crate::kind::Kind;
-use crate::kind::KINDS;
 use crate::world::World;
 
 const ACTS: [Act; 7] = [
@@ -43,10 +43,7 @@ fn nobody_is_missed_at_any_moment() {
     let mut hand_backs = 0;
     // The boundary is behind the chains that the device has, in the middle of them, or far.
     for left in [4, 3, 2, 100] {
-        for (kind, hold) in KINDS
-            .into_iter()
-            .flat_map(|kind| [(kind, false), (kind, true)])
-        {
+        for (kind, hold) in kinds_and_hold() {
             for (first, second) in ACTS.iter().flat_map(|act| ACTS.map(|other| (*act, other))) {
                 for at in 0_u8.. {
                     let mut moments = 0;
@@ -90,10 +87,7 @@ const STEPS: [fn(&mut World); 12] = [
 #[test]
 fn stops_come_at_every_step() {
     for left in 0..6 {
-        for (kind, hold) in KINDS
-            .into_iter()
-            .flat_map(|kind| [(kind, false), (kind, true)])
-        {
+        for (kind, hold) in kinds_and_hold() {
             for first in 0..=2 * STEPS.len() {
                 for second in first..=2 * STEPS.len() {
                     let mut world = World::new(4, 0_u16.wrapping_sub(left), kind, hold);

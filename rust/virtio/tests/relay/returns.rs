@@ -5,21 +5,17 @@
 use virtio::device_id::DeviceId;
 use virtio::relay::Returns;
 
+use crate::kind::Kind;
 use crate::world::World;
 
 /// Has the relay pass `count` chains on, and the device return one after the other. Returns after how
 /// many each the relay was told. The guest gets `ready` before.
-fn told(count: u16, kind: (bool, Returns), ready: fn(&mut World)) -> Vec<u16> {
+fn told(count: u16, kind: Kind, ready: fn(&mut World)) -> Vec<u16> {
     told_when(count, kind, ready, |_| ())
 }
 
 /// As above; and whenever the relay sleeps, the guest does what comes to its mind `then`.
-fn told_when(
-    count: u16,
-    kind: (bool, Returns),
-    ready: fn(&mut World),
-    then: fn(&mut World),
-) -> Vec<u16> {
+fn told_when(count: u16, kind: Kind, ready: fn(&mut World), then: fn(&mut World)) -> Vec<u16> {
     let mut world = World::new(256, 1000, kind, false);
     (0..count).for_each(|_| world.add());
     ready(&mut world);
@@ -39,7 +35,7 @@ fn told_when(
     told
 }
 
-const TOGETHER: (bool, Returns) = (true, Returns::Together);
+const TOGETHER: Kind = (true, Returns::Together);
 
 #[test]
 fn what_is_waited_for_comes_back_at_once() {

@@ -5,6 +5,7 @@
 use virtio::queue::MAX_SIZE;
 use virtio::relay::RelayError;
 
+use crate::kind::kinds_and_hold;
 use crate::kind::KINDS;
 use crate::world::World;
 
@@ -23,10 +24,7 @@ fn fill(world: &mut World) {
 #[test]
 fn full_rings_wrap() {
     for size in sizes() {
-        for (kind, hold) in KINDS
-            .into_iter()
-            .flat_map(|kind| [(kind, false), (kind, true)])
-        {
+        for (kind, hold) in kinds_and_hold() {
             // The boundary is in the middle of the first filling, or right behind it.
             for before in [size / 2 + 1, size] {
                 let mut world = World::new(size, before.wrapping_neg(), kind, hold);
