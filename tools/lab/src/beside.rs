@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-//! What is made and checked while a machine runs, which leaves its host idle half of the time.
+//! What is made and checked while a machine runs, whose cases wait for something much of the time.
 
 use std::path::PathBuf;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
@@ -171,8 +171,12 @@ mod tests {
                 said.send(()).unwrap();
                 gone.recv().unwrap();
                 kernel.send(Ok(PathBuf::from("vmlinux"))).unwrap();
+                // Longer than anybody waits without a look at the time.
+                thread::sleep(3 * LOOK);
                 checks.send(passed("second")).unwrap();
             });
+            // Dropped if anything below fails, so that nobody waits for it.
+            let go: Sender<()> = go;
             heard.recv().unwrap();
             beside.report(&mut report);
             assert_eq!(names(&report), ["first"]);
