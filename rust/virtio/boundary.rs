@@ -119,8 +119,8 @@ impl Boundary {
         matches!(self.state, State::Doubting(_))
     }
 
-    /// Notes what the relay sees at `now`, in milliseconds. Returns true if more may be passed on than
-    /// before.
+    /// Notes what the relay sees at `now`, in milliseconds. Returns true if what was held back may be
+    /// passed on.
     pub fn look(&mut self, sight: Sight, now: u64) -> bool {
         let doubtful = sight.there && sight.more && (sight.in_flight != 0 || sight.blocked);
         let patience = match (sight.blocked, self.needs) {
@@ -141,6 +141,7 @@ impl Boundary {
             _ if doubtful => State::Doubting(now),
             _ => State::Holding,
         };
-        sight.there && matches!(self.state, State::Passing)
+        // Nothing to pass on is nothing to look at again: a driver may take back what it made available.
+        sight.there && sight.more && matches!(self.state, State::Passing)
     }
 }

@@ -41,6 +41,22 @@ fn a_device_that_may_wait_for_more_gets_it() {
     assert!(boundary.holds() && !boundary.watches());
 }
 
+/// A driver may take back what it has made available: then there is nothing to look at.
+#[test]
+fn a_boundary_that_is_passed_is_no_reason_to_look() {
+    let mut boundary = Boundary::new(Needs::Several);
+    boundary.look(STUCK, 1000);
+    assert!(boundary.look(STUCK, 2000));
+    let nothing = Sight {
+        more: false,
+        ..STUCK
+    };
+    for now in 2001..2010 {
+        assert!(!boundary.look(nothing, now));
+        assert!(!boundary.holds() && !boundary.watches());
+    }
+}
+
 #[test]
 fn progress_keeps_it_waiting() {
     for sight in [
