@@ -4,6 +4,7 @@
 #include <linux/iommu.h>
 #include <linux/mem_encrypt.h>
 #include <linux/mm.h>
+#include <linux/preempt.h>
 #include <linux/virtio.h>
 #include <linux/workqueue.h>
 
@@ -32,6 +33,11 @@ bool rust_helper_vdpa_device_iommu_mapped(struct device *dev)
 int rust_helper_vdpa_iommu_get_msi_cookie(struct iommu_domain *domain, u64 base)
 {
 	return iommu_get_msi_cookie(domain, base);
+}
+
+bool rust_helper_vdpa_in_hardirq(void)
+{
+	return in_hardirq();
 }
 
 bool rust_helper_vdpa_queue_work(struct work_struct *work)

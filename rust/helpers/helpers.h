@@ -16,6 +16,7 @@ void rust_helper_vdpa_break_virtio_device(struct device *dev);
 void rust_helper_vdpa_dev_set_dma_coherent(struct device *dev);
 bool rust_helper_vdpa_device_iommu_mapped(struct device *dev);
 int rust_helper_vdpa_iommu_get_msi_cookie(struct iommu_domain *domain, u64 base);
+bool rust_helper_vdpa_in_hardirq(void);
 bool rust_helper_vdpa_queue_work(struct work_struct *work);
 bool rust_helper_vdpa_pfn_valid(unsigned long pfn);
 void rust_helper_vdpa_get_pfn(unsigned long pfn);

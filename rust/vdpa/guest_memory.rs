@@ -2,6 +2,8 @@
 
 //! The memory of a consumer, as a device that is served in software reaches it.
 
+#[cfg(CONFIG_KUNIT = "y")]
+use super::own_memory::Pages;
 use super::{
     bindings,
     mappings::Mappings,
@@ -9,14 +11,15 @@ use super::{
     pages::{
         Held,
         Pinned, //
-    }, //
+    },
+    parts::{
+        self,
+        Translate, //
+    },
+    view, //
 };
 use core::fmt;
 use kernel::{
-    page::{
-        PAGE_SHIFT,
-        PAGE_SIZE, //
-    },
     prelude::*,
     static_lock_class,
     sync::{
@@ -25,7 +28,8 @@ use kernel::{
             Full, //
         },
         Arc,
-        Mutex, //
+        Mutex,
+        MutexGuard, //
     }, //
 };
 use virtio::{
@@ -49,6 +53,34 @@ enum Meaning {
     Physical,
 }
 
+/// What [`GuestMemory`] protects.
+struct State {
+    meaning: Meaning,
+    /// Those who know where some of the mappings are.
+    views: KVec<Arc<view::Shared>>,
+}
+
+impl State {
+    const EMPTY: Self = Self {
+        meaning: Meaning::Mapped,
+        views: KVec::new(),
+    };
+
+    fn take_addresses_for(&mut self, meaning: Meaning) {
+        if self.meaning != meaning {
+            self.forget(iova::Range::ALL);
+        }
+        self.meaning = meaning;
+    }
+
+    /// Has memory used no longer whose mapping is not there any more.
+    fn forget(&self, range: iova::Range) {
+        for view in &self.views {
+            view.forget(range);
+        }
+    }
+}
+
 /// An address space of a vDPA device.
 ///
 /// To be fed by [`Operations::dma_map`] and its like, [`Operations::get_vq_map`] and
@@ -62,7 +94,7 @@ enum Meaning {
 pub struct GuestMemory {
     /// Held during accesses, so that memory is not used once its mapping was removed.
     #[pin]
-    meaning: Mutex<Meaning>,
+    state: Mutex<State>,
     #[pin]
     mappings: Mappings,
 }
@@ -75,9 +107,16 @@ impl GuestMemory {
     /// Returns an initializer for an address space without mappings.
     pub fn new() -> impl PinInit<Self> {
         pin_init!(Self {
-            meaning <- Mutex::new(Meaning::Mapped, NAME, static_lock_class!()),
+            state <- Mutex::new(State::EMPTY, NAME, static_lock_class!()),
             mappings <- Mappings::new(),
         })
+    }
+
+    fn lock(&self) -> Locked<'_> {
+        Locked {
+            state: self.state.lock(),
+            mappings: &self.mappings,
+        }
     }
 
     /// Adds a mapping, and returns it.
@@ -89,18 +128,21 @@ impl GuestMemory {
     /// - `ENOMEM`
     pub fn map(&self, pinned: Pinned<'_>) -> Result<Arc<Held>> {
         let held = Arc::new(Held::new(pinned)?, GFP_KERNEL)?;
-        let mut meaning = self.meaning.lock();
+        let mut state = self.state.lock();
 
-        *meaning = Meaning::Mapped;
+        state.take_addresses_for(Meaning::Mapped);
         self.mappings.insert(held.clone())?;
         Ok(held)
     }
 
     /// Removes the mappings that have a part in a range. Their memory is not used when this returns.
     pub fn unmap(&self, range: iova::Range) {
-        let _guard = self.meaning.lock();
+        let state = self.state.lock();
 
-        while self.mappings.take(range).is_some() {}
+        while let Some(held) = self.mappings.take(range) {
+            // A mapping goes as a whole.
+            state.forget(held.mapping().range);
+        }
     }
 
     /// Calls `f` with each mapping, in ascending order, until it fails.
@@ -110,9 +152,10 @@ impl GuestMemory {
 
     /// Removes all mappings.
     pub fn clear(&self) {
-        let mut meaning = self.meaning.lock();
+        let mut state = self.state.lock();
 
-        *meaning = Meaning::Mapped;
+        state.take_addresses_for(Meaning::Mapped);
+        state.forget(iova::Range::ALL);
         self.mappings.clear();
     }
 
@@ -124,19 +167,67 @@ impl GuestMemory {
     /// address space is asked for and the memory of the machine: they must be those that the consumer
     /// has given.
     pub fn trust(&self, _: KernelConsumer<'_>) {
-        *self.meaning.lock() = Meaning::Physical;
+        self.state.lock().take_addresses_for(Meaning::Physical);
     }
 
     /// Takes addresses for physical ones no longer. Mappings stay.
     pub fn distrust(&self) {
-        *self.meaning.lock() = Meaning::Mapped;
+        self.state.lock().take_addresses_for(Meaning::Mapped);
     }
 
-    /// Returns the physical address of `addr` and the number of bytes that follow in memory.
-    fn translate(&self, meaning: Meaning, addr: u64, write: bool) -> Option<(u64, u64)> {
-        if meaning == Meaning::Physical {
-            // SAFETY: Any number will do. The DMA API marks addresses of encrypted memory.
-            return Some((unsafe { bindings::vdpa_sme_clr(addr) }, u64::MAX));
+    /// Adds a mapping of pages of the kernel's own.
+    #[cfg(CONFIG_KUNIT = "y")]
+    pub(crate) fn hold(
+        &self,
+        pages: &Pages,
+        part: core::ops::Range<usize>,
+        at: u64,
+        write: bool,
+    ) -> Result {
+        let held = Arc::new(pages.hold(part, at, write)?, GFP_KERNEL)?;
+
+        self.mappings.insert(held)
+    }
+
+    /// Returns how many views are told of mappings that go.
+    #[cfg(CONFIG_KUNIT = "y")]
+    pub(crate) fn views(&self) -> usize {
+        self.state.lock().views.len()
+    }
+
+    /// Tells a view from now on of mappings that go.
+    pub(crate) fn add_view(&self, view: Arc<view::Shared>) -> Result {
+        Ok(self.state.lock().views.push(view, GFP_KERNEL)?)
+    }
+
+    /// Tells a view no longer.
+    pub(crate) fn remove_view(&self, view: &Arc<view::Shared>) {
+        let mut state = self.state.lock();
+
+        state.views.retain(|other| !Arc::ptr_eq(other, view));
+    }
+
+    /// Looks up where the ranges of a view are.
+    pub(crate) fn locate(&self, view: &view::Shared) -> Result<(), Fault> {
+        let locked = self.lock();
+
+        // SAFETY: `find` returns what is in mappings, with their permissions, none of which can go without
+        // the lock that is held. Whoever removes one calls `forget` with that lock.
+        unsafe { view.locate(|addr, write| locked.find(addr, write)) }
+    }
+}
+
+/// An address space whose mappings stay.
+struct Locked<'a> {
+    state: MutexGuard<'a, State>,
+    mappings: &'a Mappings,
+}
+
+impl Locked<'_> {
+    /// Returns where a mapping says that `addr` is, and the number of bytes that follow each other.
+    fn find(&self, addr: u64, write: bool) -> Option<(u64, u64)> {
+        if self.state.meaning != Meaning::Mapped {
+            return None;
         }
         let mapping = self.mappings.with(addr, |held| *held.mapping())?;
         let permitted = if write {
@@ -149,75 +240,18 @@ impl GuestMemory {
 
         permitted.then_some((mapping.addr.checked_add(offset)?, left))
     }
+}
 
-    /// Calls `access` with the memory of each part of a range that lies in one page.
-    ///
-    /// `access` is given the address of the part, which is mapped during the call, its length, and
-    /// its offset in the range. Others may change the memory meanwhile.
-    fn for_each_part(
-        &self,
-        addr: u64,
-        len: usize,
-        write: bool,
-        mut access: impl FnMut(*mut u8, usize, usize),
-    ) -> Result<(), Fault> {
-        let meaning = self.meaning.lock();
-        let mut done = 0;
-
-        while let Some(left) = len.checked_sub(done).filter(|left| *left != 0) {
-            let fault = Fault { addr };
-            let at = u64::try_from(done)
-                .ok()
-                .and_then(|done| addr.checked_add(done))
-                .ok_or(fault)?;
-            let (pa, contiguous) = self.translate(*meaning, at, write).ok_or(fault)?;
-            let in_page = usize::try_from(pa).map_err(|_| fault)? & (PAGE_SIZE - 1);
-            let part = left
-                .min(PAGE_SIZE - in_page)
-                .min(usize::try_from(contiguous).unwrap_or(usize::MAX));
-            let pfn = usize::try_from(pa >> PAGE_SHIFT).map_err(|_| fault)?;
-
-            // SAFETY: Any number will do.
-            if !unsafe { bindings::vdpa_pfn_valid(pfn) } {
-                return Err(fault);
-            }
-            // SAFETY: The page exists. Its mapping was just found, and cannot go while `meaning` is
-            // locked; its `Held` keeps the page. If addresses are physical ones, the consumer in the
-            // kernel keeps what it has given the address of: see `trust`.
-            let page = unsafe { bindings::vdpa_kmap_local_pfn(pfn) }.cast::<u8>();
-            // `part` ends within the page.
-            access(page.wrapping_add(in_page), part, done);
-            // SAFETY: It was mapped above, by the same thread, and nothing was mapped since: `access`
-            // only copies.
-            unsafe { bindings::vdpa_kunmap_local(page.cast()) };
-            done = done.saturating_add(part);
+// SAFETY: The mapping is found under the lock that is held, without which it cannot go, and its
+// `Held` keeps the pages. If addresses are physical ones, the consumer in the kernel keeps what it has
+// given the address of: see `trust`.
+unsafe impl Translate for Locked<'_> {
+    fn translate(&self, addr: u64, write: bool) -> Option<(u64, u64)> {
+        if self.state.meaning == Meaning::Physical {
+            // SAFETY: Any number will do. The DMA API marks addresses of encrypted memory.
+            return Some((unsafe { bindings::vdpa_sme_clr(addr) }, u64::MAX));
         }
-        Ok(())
-    }
-
-    /// Calls `access` with the address of a 16-bit number.
-    fn with_index(
-        &self,
-        addr: u64,
-        write: bool,
-        mut access: impl FnMut(*mut u16),
-    ) -> Result<(), Fault> {
-        // An aligned number does not cross a page.
-        if addr % 2 != 0 {
-            return Err(Fault { addr });
-        }
-        let mut whole = false;
-        self.for_each_part(addr, 2, write, |ptr, len, _| {
-            let ptr = ptr.cast::<u16>();
-            if len == 2 && ptr.is_aligned() {
-                whole = true;
-                access(ptr);
-            }
-        })?;
-        if !whole {
-            return Err(Fault { addr });
-        }
-        Ok(())
+        self.find(addr, write)
     }
 }
 
@@ -231,41 +265,23 @@ impl Memory for GuestMemory {
     type Error = Fault;
 
     fn read(&self, addr: u64, buf: &mut [u8]) -> Result<(), Fault> {
-        self.for_each_part(addr, buf.len(), false, |ptr, len, offset| {
-            if let Some(to) = buf.get_mut(offset..).and_then(|rest| rest.get_mut(..len)) {
-                // SAFETY: Both are valid for `len` bytes, and do not overlap, as `buf` is the kernel's.
-                // This is a function of C: if somebody writes at the same time, the bytes are
-                // arbitrary, but that is all.
-                unsafe { bindings::memcpy(to.as_mut_ptr().cast(), ptr.cast(), len) };
-            }
-        })
+        parts::read(&self.lock(), addr, buf)
     }
 
     fn write(&self, addr: u64, buf: &[u8]) -> Result<(), Fault> {
-        self.for_each_part(addr, buf.len(), true, |ptr, len, offset| {
-            if let Some(from) = buf.get(offset..).and_then(|rest| rest.get(..len)) {
-                // SAFETY: As in `read`.
-                unsafe { bindings::memcpy(ptr.cast(), from.as_ptr().cast(), len) };
-            }
-        })
+        parts::write(&self.lock(), addr, buf)
     }
 
     fn read_index(&self, addr: u64) -> Result<u16, Fault> {
-        let mut index = 0;
-        self.with_index(addr, false, |ptr| {
-            // SAFETY: `ptr` is valid and aligned. Others write it by single accesses, too.
-            index = u16::from_le(unsafe { ptr.read_volatile() });
-        })?;
+        let index = parts::read_index(&self.lock(), addr)?;
+
         self.full_barrier();
         Ok(index)
     }
 
     fn write_index(&self, addr: u64, index: u16) -> Result<(), Fault> {
         self.full_barrier();
-        self.with_index(addr, true, |ptr| {
-            // SAFETY: `ptr` is valid and aligned. Others read it by single accesses, too.
-            unsafe { ptr.write_volatile(index.to_le()) };
-        })
+        parts::write_index(&self.lock(), addr, index)
     }
 
     fn full_barrier(&self) {
@@ -276,7 +292,10 @@ impl Memory for GuestMemory {
 #[kunit_tests(rust_vdpa_guest_memory)]
 mod tests {
     use super::*;
-    use crate::own_memory::Pages;
+    use kernel::page::{
+        PAGE_SHIFT,
+        PAGE_SIZE, //
+    };
 
     /// Where the first page is mapped.
     const BASE: u64 = 0x4000_0000;
@@ -289,13 +308,8 @@ mod tests {
         let memory = Arc::pin_init(GuestMemory::new(), GFP_KERNEL)?;
         let pages = Pages::new(2 * PAGE_SIZE)?;
 
-        for (part, at, write) in [
-            (PAGE_SIZE..2 * PAGE_SIZE, BASE, true),
-            (0..PAGE_SIZE, BASE + PAGE, writable),
-        ] {
-            let held = Arc::new(pages.hold(part, at, write)?, GFP_KERNEL)?;
-            memory.mappings.insert(held)?;
-        }
+        memory.hold(&pages, PAGE_SIZE..2 * PAGE_SIZE, BASE, true)?;
+        memory.hold(&pages, 0..PAGE_SIZE, BASE + PAGE, writable)?;
         Ok((memory, pages))
     }
 
@@ -364,9 +378,9 @@ mod tests {
     #[test]
     fn what_overlaps_is_refused() -> Result {
         let (memory, pages) = two_pages(true)?;
-        let again = Arc::new(pages.hold(0..PAGE_SIZE, BASE + PAGE, true)?, GFP_KERNEL)?;
+        let again = memory.hold(&pages, 0..PAGE_SIZE, BASE + PAGE, true);
 
-        assert_eq!(memory.mappings.insert(again), Err(EEXIST));
+        assert_eq!(again, Err(EEXIST));
         assert_eq!(memory.write(BASE, &[0; 2 * PAGE_SIZE]), Ok(()));
         Ok(())
     }
@@ -388,6 +402,23 @@ mod tests {
         assert_eq!(count, 1);
         memory.clear();
         assert!(memory.mappings.is_empty());
+        Ok(())
+    }
+
+    #[test]
+    fn a_view_is_of_what_is_mapped() -> Result {
+        let (memory, _pages) = two_pages(true)?;
+        let range = iova::Range::from_size(BASE, PAGE).ok_or(EINVAL)?;
+        let view = view::View::new(memory.clone(), range, range)?;
+
+        assert_eq!(view.locate(), Ok(()));
+        memory.state.lock().take_addresses_for(Meaning::Physical);
+        assert!(view.access().is_none());
+        assert_eq!(view.locate(), Err(Fault { addr: BASE }));
+        memory.distrust();
+        assert!(view.access().is_none());
+        assert_eq!(view.locate(), Ok(()));
+        assert!(view.access().is_some());
         Ok(())
     }
 

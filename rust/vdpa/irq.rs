@@ -21,6 +21,12 @@ use kernel::{
     str::CString, //
 };
 
+/// Returns whether the caller runs in hard interrupt context. Any context.
+pub fn in_hard_interrupt() -> bool {
+    // SAFETY: This only looks at a counter of the current CPU.
+    unsafe { bindings::vdpa_in_hardirq() }
+}
+
 /// What is to be done on an interrupt.
 pub trait Handler: Send + Sync + 'static {
     /// Handles an interrupt, in hard interrupt context.

@@ -29,10 +29,12 @@ case_unit_tests() {
 	unload || die "removing $DRIVER"
 	log_mark
 	load || die "loading $DRIVER"
-	local suite
-	suite=$(log_since | grep -E "(not )?ok [0-9]+ rust_vdpa_[a-z_]+$")
-	match "$suite" "*ok [0-9]* rust_vdpa_guest_memory" "the tests run: $suite"
-	match "$suite" "*] ok *" "and pass: $(log_since | grep -E "not ok|EXPECTATION|ASSERTION" | head -n 5)"
+	local suite result
+	for suite in guest_memory view; do
+		result=$(log_since | grep -E "(not )?ok [0-9]+ rust_vdpa_$suite$")
+		match "$result" "*] ok [0-9]* rust_vdpa_$suite" \
+			"the tests of $suite pass: $(log_since | grep -E "not ok|EXPECTATION|ASSERTION" | head -n 5)"
+	done
 }
 
 # Whatever the cases before this one have allocated, somebody still knows of.
