@@ -22,10 +22,12 @@ use crate::queue::Size;
 use crate::split::need_event;
 
 mod error;
+mod listen;
 mod returns;
 mod rings;
 
 pub use self::error::RelayError;
+pub use self::listen::Left;
 pub use self::returns::Returns;
 pub use self::rings::Rings;
 
@@ -33,10 +35,12 @@ pub use self::rings::Rings;
 const AVAIL_NO_INTERRUPT: u16 = 1;
 /// Flag of the used ring: the device wants no notifications.
 const USED_NO_NOTIFY: u16 = 1;
-/// The most elements that are copied at once: each access to the guest's memory is a lookup.
+/// The most elements that are copied at once, by way of the stack.
 const RUN: u16 = 32;
 /// The same, as the length of an array: `usize::from` is not const.
 const RUN_LEN: usize = 32;
+/// The most chains that are passed on by one call, for callers who keep a CPU from everything else.
+const BATCH: u16 = 256;
 // Both have as many bits behind the only one.
 const _: () = assert!(RUN.is_power_of_two() && RUN_LEN.is_power_of_two());
 const _: () = assert!(RUN.trailing_zeros() == RUN_LEN.trailing_zeros());
@@ -49,15 +53,8 @@ pub struct Moved {
     /// Whether the other side wants to be told: the device to be notified, or the guest to be
     /// interrupted.
     pub tell: bool,
-}
-
-/// What there is when a relay is about to sleep.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub struct Left {
-    /// Something to pass on: the relay must not sleep.
+    /// Whether there are more, which were left for the next time.
     pub more: bool,
-    /// Chains that are held back at the boundary. Nobody tells of them again.
-    pub held: bool,
 }
 
 /// A relayed virtqueue.
@@ -198,8 +195,8 @@ impl<B: DerefMut<Target = [u64]>> Relay<B> {
         index.wrapping_sub(self.base)
     }
 
-    /// Passes to the device what the guest has made available: at most `size` chains at once, and those
-    /// up to the next boundary only, if `hold`.
+    /// Passes to the device what the guest has made available: at most [`BATCH`] chains at once, and
+    /// those up to the next boundary only, if `hold`.
     pub fn forward<G: Memory, S: Memory>(
         &mut self,
         guest: &G,
@@ -224,6 +221,8 @@ impl<B: DerefMut<Target = [u64]>> Relay<B> {
         } else {
             index
         };
+        let count = end.wrapping_sub(old);
+        let end = old.wrapping_add(count.min(BATCH));
         while self.next_avail != end {
             let count = self.run(self.next_avail, end);
             let mut raw = [[0; 2]; RUN_LEN];
@@ -269,10 +268,14 @@ impl<B: DerefMut<Target = [u64]>> Relay<B> {
                 .map_err(RelayError::Shadow)?;
             flags & USED_NO_NOTIFY == 0
         };
-        Ok(Moved { chains, tell })
+        Ok(Moved {
+            chains,
+            tell,
+            more: count > BATCH,
+        })
     }
 
-    /// Returns to the guest what the device has used.
+    /// Returns to the guest what the device has used: at most [`BATCH`] chains at once.
     pub fn give_back<G: Memory, S: Memory>(
         &mut self,
         guest: &G,
@@ -289,7 +292,7 @@ impl<B: DerefMut<Target = [u64]>> Relay<B> {
                 returned: self.shadow_index(old),
             });
         }
-        let end = old.wrapping_add(count);
+        let end = old.wrapping_add(count.min(BATCH));
         while self.next_used != end {
             let count = self.run(self.next_used, end);
             let mut raw = [[0; 8]; RUN_LEN];
@@ -333,66 +336,9 @@ impl<B: DerefMut<Target = [u64]>> Relay<B> {
             flags & AVAIL_NO_INTERRUPT == 0
         };
         Ok(Moved {
-            chains: count,
+            chains: count.min(BATCH),
             tell,
-        })
-    }
-
-    /// Returns how many chains the device may use before it tells of them: those before the one that
-    /// the driver asked to be told of, and three quarters of what is in flight at most. The last one is
-    /// always told of.
-    fn untold<G: Memory>(&self, guest: &G) -> Result<u16, G::Error> {
-        if !self.event_idx || self.returns == Returns::Promptly {
-            return Ok(0);
-        }
-        let event = guest.read_index(self.guest.used_event(self.size))?;
-        let wanted = event.wrapping_sub(self.next_used);
-        let most = self
-            .in_flight()
-            .saturating_sub(self.in_flight().div_ceil(4));
-        Ok(wanted.min(most))
-    }
-
-    /// Asks both sides to tell of what comes next, before the relay goes to sleep, and returns what has
-    /// come already. What lies behind the boundary is held back if `hold`. The device tells of what it
-    /// has used as soon as the driver has to have it back.
-    pub fn listen<G: Memory, S: Memory>(
-        &mut self,
-        guest: &G,
-        shadow: &S,
-        hold: bool,
-    ) -> Result<Left, RelayError<G::Error, S::Error>> {
-        let untold = self.untold(guest).map_err(RelayError::Guest)?;
-        if self.event_idx {
-            guest
-                .write_index(self.guest.avail_event(self.size), self.next_avail)
-                .map_err(RelayError::Guest)?;
-            shadow
-                .write_index(
-                    self.shadow.used_event(self.size),
-                    self.shadow_index(self.next_used).wrapping_add(untold),
-                )
-                .map_err(RelayError::Shadow)?;
-        } else {
-            guest
-                .write_index(self.guest.device, 0)
-                .map_err(RelayError::Guest)?;
-        }
-        // Both store an index, then load what was stored here.
-        guest.full_barrier();
-        shadow.full_barrier();
-        let avail = guest
-            .read_index(self.guest.avail_index())
-            .map_err(RelayError::Guest)?;
-        let used = shadow
-            .read_index(self.shadow.used_index())
-            .map_err(RelayError::Shadow)?;
-        let available = avail != self.next_avail;
-        let held = available && hold && self.is_at_boundary();
-        let done = used.wrapping_sub(self.shadow_index(self.next_used));
-        Ok(Left {
-            more: (available && !held) || done > untold,
-            held,
+            more: count > BATCH,
         })
     }
 }

@@ -8,8 +8,7 @@
 
 use super::{
     alarm::Alarm,
-    requester::Requester,
-    served::Outcome, //
+    requester::Requester, //
 };
 use core::fmt;
 use kernel::{
@@ -28,6 +27,7 @@ use virtio::{
         self,
         Command,
         Effect,
+        Refusal,
         Rules,
         MAX_COMMAND, //
     },
@@ -72,6 +72,17 @@ impl From<RingError<Fault>> for Broken {
     fn from(error: RingError<Fault>) -> Self {
         Self::Consumer(error)
     }
+}
+
+/// What became of a look at the queue.
+#[derive(Default)]
+pub(crate) struct Outcome {
+    /// There may be more to do.
+    pub(crate) more: bool,
+    /// The consumer wants an interrupt.
+    pub(crate) interrupt: bool,
+    /// The command was refused, which the consumer was told.
+    pub(crate) refusal: Option<Refusal>,
 }
 
 /// A control queue that is being served.

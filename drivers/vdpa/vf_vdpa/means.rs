@@ -10,7 +10,8 @@ use super::{
     },
     function::Function,
     profile::Profile,
-    program::Ring, //
+    program::Ring,
+    queue::Queue, //
 };
 use kernel::{
     prelude::*,
@@ -205,8 +206,7 @@ impl Function<'_> {
                     .shared
                     .receivers
                     .queue(vq)
-                    .and_then(|queue| queue.with_server(|_| ()))
-                    .is_some();
+                    .is_some_and(Queue::is_relayed);
                 if relayed {
                     return false;
                 }

@@ -6,6 +6,7 @@
 use super::{
     alarm::Alarm,
     gate::Gate,
+    relay_queue::Pass,
     served::{
         Counters,
         Served,
@@ -24,6 +25,7 @@ use kernel::{
     }, //
 };
 use vdpa::{
+    irq::in_hard_interrupt,
     notifier::Notifier,
     work::Work, //
 };
@@ -64,8 +66,15 @@ impl Queue {
     /// Passes a kick on to whoever serves the queue, or remembers it if nobody does. Any context.
     pub(crate) fn kick(&self) {
         self.kicks.add(1, Relaxed);
-        if self.gate().kick() == Look::Needed {
+        if self.gate().kick() == Look::NotNeeded {
+            return;
+        }
+        // A process may have any number of its queues kicked by what one of them signals.
+        if in_hard_interrupt() {
+            self.work.data().note_kick();
             self.work.queue();
+        } else {
+            self.serve_now(Pass::Kick);
         }
     }
 
@@ -73,6 +82,13 @@ impl Queue {
     pub(crate) fn interrupt(&self) {
         self.interrupts.add(1, Relaxed);
         if self.gate().interrupt() == Look::Needed {
+            self.serve_now(Pass::Other);
+        }
+    }
+
+    /// Serves the queue as far as that is possible at once, and has the work do the rest. Any context.
+    fn serve_now(&self, pass: Pass) {
+        if self.work.data().serve_now(pass) {
             self.work.queue();
         }
     }
@@ -84,10 +100,8 @@ impl Queue {
 
     /// Has the installed server serve from now on.
     pub(crate) fn begin(&self) {
-        let relays = self.with_server(|server| matches!(server, Server::Relay(_)));
-
         self.work.data().allow();
-        self.gate().serve(relays == Some(true));
+        self.gate().serve(self.work.data().relays());
         // Whatever was kicked for before is found by looking.
         self.work.queue();
     }
@@ -97,7 +111,12 @@ impl Queue {
         self.work.queue();
     }
 
-    /// Calls `f` with the server, if there is one, which was paused.
+    /// Returns whether the queue is relayed, or was until it was paused.
+    pub(crate) fn is_relayed(&self) -> bool {
+        self.work.data().relays()
+    }
+
+    /// Calls `f` with the server, if there is one, which was paused. Sleeps.
     pub(crate) fn with_server<R>(&self, f: impl FnOnce(&mut Server) -> R) -> Option<R> {
         self.work.data().with(f)
     }
@@ -112,6 +131,7 @@ impl Queue {
     /// Serves nothing any more, and waits for what is being served, which is given up. Sleeps.
     pub(crate) fn pause_serving(&self) {
         self.close();
+        self.work.data().wait_for_passes();
         self.work.cancel();
     }
 

@@ -3,21 +3,17 @@
 //! A virtqueue that goes on where its device cannot start, until the device can have it back.
 
 use super::{
-    control::{
-        Control,
-        HardwareQueue,
-        Phase, //
-    },
+    control::Control,
     function::{
         Function,
         Shared, //
     },
-    gate::Gate,
+    hand_back::{
+        HandBack,
+        HandedBack, //
+    },
     program::Ring,
-    served::{
-        Counters,
-        Outcome, //
-    }, //
+    served::Counters, //
 };
 use core::fmt;
 use kernel::{
@@ -30,14 +26,12 @@ use kernel::{
     }, //
 };
 use vdpa::{
-    guest_memory::{
-        Fault,
-        GuestMemory, //
-    },
+    guest_memory::Fault,
     own_memory::{
         OutOfBounds,
         OwnMemory, //
-    }, //
+    },
+    view::View, //
 };
 use virtio::{
     boundary::{
@@ -46,6 +40,7 @@ use virtio::{
         Sight, //
     },
     features::Features,
+    iova,
     queue::{
         Addresses,
         Area,
@@ -58,11 +53,7 @@ use virtio::{
         Returns,
         Rings, //
     },
-    status::Status, //
 };
-
-/// How often the rings are looked at before others have their turn.
-const ROUNDS: u32 = 8;
 
 /// Why a queue cannot be relayed any more.
 pub(crate) enum Broken {
@@ -91,14 +82,49 @@ impl From<RelayError<Fault, OutOfBounds>> for Broken {
     }
 }
 
-/// What became of a hand-back.
-enum HandBack {
-    /// The device serves the consumer's rings.
-    Done,
-    /// Somebody has the lock of the function.
-    Blocked,
-    /// The relay is about to end anyhow.
-    Ending,
+/// Why nobody knows where a queue stands.
+pub(crate) enum Unclear {
+    /// What is in the rings makes no sense, or they cannot be reached.
+    Rings(RelayError<Fault, OutOfBounds>),
+    /// The device has not kept the order, and has chains left.
+    Order,
+}
+
+impl fmt::Display for Unclear {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Rings(error) => error.fmt(f),
+            Self::Order => f.write_str("the device has not kept the order"),
+        }
+    }
+}
+
+impl From<RelayError<Fault, OutOfBounds>> for Unclear {
+    fn from(error: RelayError<Fault, OutOfBounds>) -> Self {
+        Self::Rings(error)
+    }
+}
+
+/// On whose behalf the rings are looked at.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pass {
+    /// The consumer's, which kicks: it cannot be interrupted from there.
+    Kick,
+    /// The device's, or nobody's.
+    Other,
+}
+
+/// What came of a look at the rings.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Passed {
+    /// There may be more to pass on.
+    pub(crate) more: bool,
+    /// The consumer wants an interrupt.
+    pub(crate) interrupt: bool,
+    /// There has to be another look soon, even if nobody asks for one.
+    pub(crate) watch: bool,
+    /// The device has returned all before the boundary.
+    pub(crate) drained: bool,
 }
 
 /// A virtqueue whose rings the device does not see.
@@ -109,10 +135,18 @@ pub(crate) struct RelayQueue {
     polls: bool,
     began: Instant<Monotonic>,
     ring: Ring,
-    guest: Arc<GuestMemory>,
+    view: Arc<View>,
     shadow: OwnMemory,
     /// Gone before the function is: a reset ends the relay.
     shared: Arc<Shared>,
+    /// There is something to do in the consumer's rings, or may be: they have to be there.
+    needed: bool,
+    /// The queue is being handed back: the rings are not looked at.
+    leaves: bool,
+    /// It could have been handed back, but for somebody else who has the lock of the function.
+    blocked: bool,
+    /// Why it cannot go on.
+    broken: Option<RelayError<Fault, OutOfBounds>>,
 }
 
 /// Returns the bytes of the shadow rings: those that the device only reads, in whole pages, and all.
@@ -128,9 +162,9 @@ impl RelayQueue {
     /// Makes a relay for a virtqueue that is not enabled. `shadow`, all 0, has the [`lengths`].
     fn new(
         ring: Ring,
-        event_idx: bool,
+        accepted: Features,
         boundary: Boundary,
-        guest: Arc<GuestMemory>,
+        view: View,
         shadow: OwnMemory,
         shared: Arc<Shared>,
     ) -> Result<Self> {
@@ -146,7 +180,8 @@ impl RelayQueue {
             driver: ring.addresses.driver,
             device: ring.addresses.device,
         };
-        let returns = Returns::of(shared.limits.id, ring.vq);
+        let returns = Returns::of(shared.limits.id, accepted, ring.vq);
+        let event_idx = accepted.contains(Features::RING_EVENT_IDX);
         let polls = shared
             .receivers
             .queue(ring.vq)
@@ -160,9 +195,13 @@ impl RelayQueue {
             polls,
             began: Instant::now(),
             ring,
-            guest,
+            view: Arc::new(view, GFP_KERNEL)?,
             shadow,
             shared,
+            needed: true,
+            leaves: false,
+            blocked: false,
+            broken: None,
         })
     }
 
@@ -177,109 +216,136 @@ impl RelayQueue {
         }
     }
 
-    /// Returns the index from which another device would go on, once this one has stopped.
-    ///
-    /// # Errors
-    ///
-    /// - `EIO` if the rings make no sense.
-    /// - `EBUSY` if the device has not kept the order, and has chains left.
-    pub(crate) fn stand(&mut self, counters: &Counters) -> Result<u16> {
-        let back = self
-            .relay
-            .give_back(&*self.guest, &self.shadow)
-            .map_err(|_| EIO)?;
-        counters.returned(back);
+    /// Returns the index from which another device would go on, once this one has stopped. Sleeps.
+    pub(crate) fn stand(&mut self, counters: &Counters) -> Result<u16, Unclear> {
+        let guest = self.view.memory();
+        let mut more = true;
 
-        if self.relay.is_in_order(&*self.guest).map_err(|_| EIO)? {
-            Ok(self.relay.next_used())
-        } else {
-            Err(EBUSY)
+        // Nobody may have been told yet of what a kick or an interrupt has found.
+        if let Some(broken) = self.broken {
+            return Err(Unclear::Rings(broken));
         }
-    }
-
-    /// Passes on what there is, and hands the queue back if it can be.
-    pub(crate) fn step(&mut self, gate: &Gate, counters: &Counters) -> Result<Outcome, Broken> {
-        let mut outcome = Outcome::default();
-        let mut progress = false;
-        let mut held = false;
-
-        for _ in 0..ROUNDS {
-            let hold = self.boundary.holds();
-            let back = self.relay.give_back(&*self.guest, &self.shadow)?;
-            let forth = self.relay.forward(&*self.guest, &self.shadow, hold)?;
+        while more {
+            let back = self.relay.give_back(guest, &self.shadow)?;
 
             counters.returned(back);
-            counters.forwarded(forth);
-            if forth.tell {
-                self.shared.transport.notifier().ring(self.ring.doorbell);
-            }
-            outcome.interrupt |= back.tell;
-            progress |= back.chains != 0 || forth.chains != 0;
-            let left = self.relay.listen(&*self.guest, &self.shadow, hold)?;
-            held = left.held;
-            outcome.more = left.more;
-            if !outcome.more {
-                break;
-            }
+            more = back.more;
         }
-        let mut blocked = false;
-        if self.boundary.holds() && self.relay.is_drained() {
-            match self.hand_back(gate, counters)? {
-                HandBack::Done => {
-                    outcome.ended = true;
-                    return Ok(outcome);
-                }
-                HandBack::Ending => return Ok(outcome),
-                HandBack::Blocked => blocked = true,
-            }
+        if self.relay.is_in_order(guest).map_err(RelayError::Guest)? {
+            Ok(self.relay.next_used())
+        } else {
+            Err(Unclear::Order)
         }
-        let sight = Sight {
-            there: self.relay.is_at_boundary(),
-            more: held,
-            in_flight: self.relay.in_flight(),
-            progress,
-            blocked,
-        };
-        let now = self.began.elapsed().as_millis();
-        if self.boundary.look(sight, u64::try_from(now).unwrap_or(0)) {
-            outcome.more = true;
-        }
-        outcome.nap = self.polls || blocked || self.boundary.watches();
-        Ok(outcome)
     }
 
-    /// Has the device serve the consumer's rings by itself. Whatever it was given is returned, and the
-    /// consumer's indices are where a device begins.
-    fn hand_back(&mut self, gate: &Gate, counters: &Counters) -> Result<HandBack, Broken> {
-        // Whoever has it may be waiting for this work to end, or for what is held back.
-        let Some(mut control) = self.shared.control.try_lock() else {
-            return Ok(HandBack::Blocked);
+    /// Passes on what there is, or a good part of it. Any context.
+    pub(crate) fn pass(&mut self, pass: Pass, counters: &Counters) -> Passed {
+        if self.leaves {
+            return Passed::default();
+        }
+        let passed = match self.broken {
+            None => self.try_pass(pass, counters),
+            Some(error) => Err(error),
         };
-        let control = &mut *control;
-        let runs = control.phase == Phase::Live && !control.status.contains(Status::NEEDS_RESET);
-        let relayed = control
-            .queue(self.ring.vq)
-            .is_some_and(|queue| queue.hardware == HardwareQueue::Relayed);
+        passed.unwrap_or_else(|error| {
+            self.broken = Some(error);
+            // The work tells of it, if it has not done so.
+            Passed {
+                more: true,
+                ..Passed::default()
+            }
+        })
+    }
 
-        if !runs || !relayed {
-            return Ok(HandBack::Ending);
+    fn try_pass(
+        &mut self,
+        pass: Pass,
+        counters: &Counters,
+    ) -> Result<Passed, RelayError<Fault, OutOfBounds>> {
+        let mut passed = Passed::default();
+        let Some(guest) = self.view.access() else {
+            let due = self
+                .relay
+                .is_due(&self.shadow)
+                .map_err(RelayError::Shadow)?;
+
+            self.needed |= pass == Pass::Kick || due;
+            passed.more = self.needed;
+            passed.watch = self.polls || self.boundary.watches();
+            return Ok(passed);
+        };
+        let hold = self.boundary.holds();
+        let mut progress = false;
+
+        if pass != Pass::Kick {
+            let back = self.relay.give_back(&guest, &self.shadow)?;
+
+            counters.returned(back);
+            passed.interrupt = back.tell;
+            passed.more = back.more;
+            progress = back.chains != 0;
         }
-        let hardware = self
-            .shared
-            .transport
-            .queue(&mut control.selector, self.ring.doorbell.index);
-        hardware.reset().map_err(Broken::Device)?;
-        hardware
-            .enable(self.ring.size, &self.ring.addresses, self.ring.vector)
-            .map_err(Broken::Device)?;
-        if let Some(queue) = control.queue(self.ring.vq) {
-            queue.hardware = HardwareQueue::Enabled;
-            queue.since = Some(Instant::now());
-            queue.index = Some(0);
+        let forth = self.relay.forward(&guest, &self.shadow, hold)?;
+        counters.forwarded(forth);
+        if forth.tell {
+            self.shared.transport.notifier().ring(self.ring.doorbell);
         }
-        gate.hand_over(self.ring.doorbell);
-        counters.handed_back();
-        Ok(HandBack::Done)
+        progress |= forth.chains != 0;
+
+        let left = match pass {
+            Pass::Kick => self.relay.listen_forward(&guest, &self.shadow, hold)?,
+            Pass::Other => self.relay.listen(&guest, &self.shadow, hold)?,
+        };
+        passed.more |= left.more || forth.more;
+        passed.drained = hold && self.relay.is_drained();
+        self.blocked &= passed.drained;
+        let sight = Sight {
+            there: self.relay.is_at_boundary(),
+            more: left.held,
+            in_flight: self.relay.in_flight(),
+            progress,
+            blocked: self.blocked,
+        };
+        let now = self.began.elapsed().as_millis();
+        passed.more |= self.boundary.look(sight, u64::try_from(now).unwrap_or(0));
+        passed.watch = self.polls || self.boundary.watches();
+        // Nobody tells again of what is left.
+        self.needed = passed.more || passed.watch || passed.drained;
+        Ok(passed)
+    }
+
+    /// Returns the view of the consumer's rings, and whether they have to be there: it may map them anew
+    /// while there is nothing to do.
+    pub(crate) fn view(&self) -> (Arc<View>, bool) {
+        (self.view.clone(), self.needed || self.polls)
+    }
+
+    /// Notes that there may be something to do in the consumer's rings.
+    pub(crate) fn need(&mut self) {
+        self.needed = true;
+    }
+
+    /// Notes that it cannot go on.
+    pub(crate) fn break_off(&mut self, fault: Fault) {
+        self.broken = Some(RelayError::Guest(fault));
+    }
+
+    /// Returns why it cannot go on, if it cannot.
+    pub(crate) fn broken(&self) -> Option<Broken> {
+        self.broken.map(Broken::Rings)
+    }
+
+    /// If the queue can be handed back, has the rings not looked at any more.
+    pub(crate) fn leave(&mut self) -> Option<HandBack> {
+        self.leaves = self.broken.is_none() && self.boundary.holds() && self.relay.is_drained();
+        self.leaves
+            .then(|| HandBack::new(self.ring, self.shared.clone()))
+    }
+
+    /// Has the rings looked at again, after the queue could not be handed back.
+    pub(crate) fn stay(&mut self, why: HandedBack) {
+        self.leaves = false;
+        self.blocked = why == HandedBack::Blocked;
     }
 }
 
@@ -304,21 +370,31 @@ impl Function<'_> {
     pub(crate) fn relay(&self, control: &Control, ring: Ring) -> Result<RelayQueue> {
         let vq = ring.vq;
         let limits = &self.shared.limits;
-        let event_idx = control.accepted.contains(Features::RING_EVENT_IDX);
+        let accepted = control.accepted;
         let boundary = if limits.hidden.contains(Features::RING_RESET) {
-            Boundary::new(Needs::of(limits.id, control.accepted, vq))
+            Boundary::new(Needs::of(limits.id, accepted, vq))
         } else {
             Boundary::never()
         };
 
         self.data_memory(control)
-            .and_then(|guest| {
+            .and_then(|memory| {
+                let area = |area: Area, start| {
+                    let len = area.len(ring.size, RingKind::Split);
+
+                    iova::Range::from_size(start, len).ok_or(EINVAL)
+                };
+                let view = View::new(
+                    memory,
+                    area(Area::Driver, ring.addresses.driver)?,
+                    area(Area::Device, ring.addresses.device)?,
+                )?;
                 let (read_only, len) = lengths(ring.size)?;
                 // The control queue has the first.
                 let slot = vq.saturating_add(1);
                 let shadow = self.own_memory(control, slot, len, read_only)?;
                 let shared = self.shared.clone();
-                RelayQueue::new(ring, event_idx, boundary, guest, shadow, shared)
+                RelayQueue::new(ring, accepted, boundary, view, shadow, shared)
             })
             .inspect_err(|error| {
                 self.complain(fmt!(

@@ -9,14 +9,18 @@ use super::{
         ControlQueue, //
     },
     gate::Gate,
+    hand_back::HandedBack,
     relay_queue::{
         self,
+        Pass,
+        Passed,
         RelayQueue, //
     }, //
 };
 use core::fmt;
 use kernel::{
     new_mutex,
+    new_spinlock_irq,
     prelude::*,
     sync::{
         atomic::{
@@ -26,7 +30,8 @@ use kernel::{
             Relaxed, //
         },
         Arc,
-        Mutex, //
+        Mutex,
+        SpinLockIrq, //
     },
     time::{
         delay::fsleep,
@@ -38,10 +43,7 @@ use vdpa::{
     work::Run,
     Text, //
 };
-use virtio::{
-    control::Refusal,
-    relay::Moved, //
-};
+use virtio::relay::Moved;
 
 /// How long nothing is served after a command that was refused.
 const REFUSAL_PAUSE: Delta = Delta::from_millis(1);
@@ -49,20 +51,8 @@ const REFUSAL_PAUSE: Delta = Delta::from_millis(1);
 /// How long a relay waits that watches its device.
 const NAP: Delta = Delta::from_millis(1);
 
-/// What became of a look at a queue.
-#[derive(Default)]
-pub(crate) struct Outcome {
-    /// There may be more to do.
-    pub(crate) more: bool,
-    /// The consumer wants an interrupt.
-    pub(crate) interrupt: bool,
-    /// The command was refused, which the consumer was told.
-    pub(crate) refusal: Option<Refusal>,
-    /// There has to be another look soon.
-    pub(crate) nap: bool,
-    /// The device has the queue.
-    pub(crate) ended: bool,
-}
+/// How often the rings of a relay are looked at before others have their turn.
+const ROUNDS: u32 = 8;
 
 /// What was relayed since probe.
 pub(crate) struct Counters {
@@ -144,35 +134,26 @@ impl fmt::Display for Trouble {
     }
 }
 
-impl Server {
-    /// Does some of what there is to do. Sleeps until the device has answered, or is to stop.
-    fn step(&mut self, served: &Served) -> Result<Outcome, Trouble> {
-        match self {
-            Self::Control(queue) => {
-                queue
-                    .step(&served.stop, &served.alarm)
-                    .map_err(|broken| match broken {
-                        control_queue::Broken::Device(ECANCELED) => Trouble::Stopped,
-                        broken => Trouble::Control(broken),
-                    })
-            }
-            Self::Relay(queue) => queue
-                .step(&served.gate, &served.counters)
-                .map_err(Trouble::Relay),
-        }
+impl From<relay_queue::Broken> for Trouble {
+    fn from(broken: relay_queue::Broken) -> Self {
+        Self::Relay(broken)
     }
 }
 
-/// What the work item of a virtqueue works on.
+/// What the kernel serves a virtqueue with: in its work item, and of a relay where a kick or an interrupt
+/// is noticed.
 #[pin_data]
 pub(crate) struct Served {
     #[pin]
     pub(crate) gate: Gate,
     pub(crate) counters: Counters,
     alarm: Arc<Alarm>,
-    /// Whoever serves the queue, if the kernel does. Held while it does.
+    /// Serves the control queue, if that is what this is. Held while it does.
     #[pin]
-    server: Mutex<Option<Server>>,
+    control: Mutex<Option<ControlQueue>>,
+    /// Relays the queue, if it is relayed. Held while it does.
+    #[pin]
+    relay: SpinLockIrq<Option<RelayQueue>>,
     /// What is being served shall come to an end.
     stop: Atomic<bool>,
 }
@@ -183,27 +164,29 @@ impl Served {
             gate <- Gate::new(notifier),
             counters: Counters::new(),
             alarm,
-            server <- new_mutex!(None, "vf_vdpa::Served"),
+            control <- new_mutex!(None, "vf_vdpa::Served::control"),
+            relay <- new_spinlock_irq!(None, "vf_vdpa::Served::relay"),
             stop: Atomic::new(true),
         })
     }
 
-    /// Installs a server, which does nothing before it is [allowed](Self::allow) to. The work is
-    /// neither queued nor running, or has been told to end.
+    /// Installs a server, which does nothing before it is [allowed](Self::allow) to. There is none.
     pub(crate) fn install(&self, server: Server) {
-        *self.server.lock() = Some(server);
+        match server {
+            Server::Control(queue) => *self.control.lock() = Some(queue),
+            Server::Relay(queue) => *self.relay.lock() = Some(queue),
+        }
     }
 
-    /// Has the server work, once the work is queued.
+    /// Has the server work, once the work is queued: there may be something to do.
     pub(crate) fn allow(&self) {
+        self.with_relay(RelayQueue::need);
         self.stop.xchg(false, Full);
     }
 
-    /// Calls `f` with the server. The work is neither queued nor running.
-    pub(crate) fn with<R>(&self, f: impl FnOnce(&mut Server) -> R) -> Option<R> {
-        let mut guard = self.server.lock();
-
-        (*guard).as_mut().map(f)
+    /// Notes a kick for the work, which is then queued. Any context.
+    pub(crate) fn note_kick(&self) {
+        self.with_relay(RelayQueue::need);
     }
 
     /// Makes whatever is being served come to an end soon. Any context.
@@ -211,9 +194,164 @@ impl Served {
         self.stop.xchg(true, Full);
     }
 
-    /// Takes the server away. The work is neither queued nor running.
+    /// Waits until nobody relays any more, who was told to [`hurry`](Self::hurry): but for the work.
+    pub(crate) fn wait_for_passes(&self) {
+        // Whoever gets it later finds that it has to stop.
+        drop(self.relay.lock());
+    }
+
+    /// Takes the relay away, if there is one.
+    pub(crate) fn take_relay(&self) -> Option<RelayQueue> {
+        self.relay.lock().take()
+    }
+
+    /// Calls `f` with the server, if there is one. Nobody works.
+    pub(crate) fn with<R>(&self, f: impl FnOnce(&mut Server) -> R) -> Option<R> {
+        let mut server = self.finish()?;
+        let result = f(&mut server);
+
+        self.install(server);
+        Some(result)
+    }
+
+    /// Takes the server away. Nobody works.
     pub(crate) fn finish(&self) -> Option<Server> {
-        self.server.lock().take()
+        let control = self.control.lock().take();
+
+        control
+            .map(Server::Control)
+            .or_else(|| self.take_relay().map(Server::Relay))
+    }
+
+    /// Returns whether the queue is relayed, if it is served.
+    pub(crate) fn relays(&self) -> bool {
+        self.relay.lock().is_some()
+    }
+
+    /// Passes on what there is in the rings, if the queue is relayed. Any context.
+    ///
+    /// Returns [`None`] if it is not relayed, or not now.
+    fn pass(&self, pass: Pass) -> Option<Passed> {
+        let mut relay = self.relay.lock();
+
+        if self.stop.load(Acquire) {
+            return None;
+        }
+        (*relay)
+            .as_mut()
+            .map(|relay| relay.pass(pass, &self.counters))
+    }
+
+    /// Serves a kick or an interrupt as far as that is possible at once. Any context.
+    ///
+    /// Returns whether there is something left for the work.
+    pub(crate) fn serve_now(&self, pass: Pass) -> bool {
+        let Some(passed) = self.pass(pass) else {
+            return !self.stop.load(Acquire);
+        };
+
+        if passed.interrupt {
+            self.gate.callback.call();
+        }
+        passed.more || passed.watch || passed.drained
+    }
+
+    /// Serves a command, if this is a control queue, or else relays. Returns whether there is more to do.
+    fn serve(&self) -> Result<bool, Trouble> {
+        let mut control = self.control.lock();
+        let Some(queue) = (*control).as_mut() else {
+            drop(control);
+            return self.serve_relay();
+        };
+        let outcome = queue
+            .step(&self.stop, &self.alarm)
+            .map_err(|broken| match broken {
+                control_queue::Broken::Device(ECANCELED) => Trouble::Stopped,
+                broken => Trouble::Control(broken),
+            })?;
+        drop(control);
+
+        if let Some(refusal) = outcome.refusal {
+            self.alarm
+                .complain(fmt!("control command refused: {}", Text(refusal)));
+            // Others are slowed down by the device. Nobody is charged for this work.
+            fsleep(REFUSAL_PAUSE);
+        }
+        if outcome.interrupt {
+            self.gate.callback.call();
+        }
+        Ok(outcome.more)
+    }
+
+    /// Does for a relay what cannot be done at once. Returns whether there is more to do.
+    fn serve_relay(&self) -> Result<bool, Trouble> {
+        let Some((view, needed)) = self.with_relay(|relay| relay.view()) else {
+            return Ok(false);
+        };
+        if let Err(fault) = view.locate() {
+            // Whoever needs them from here on has the work queued again.
+            if needed {
+                self.with_relay(|relay| relay.break_off(fault));
+            }
+            return self.unless_broken().map(|()| false);
+        }
+        let mut passed = self.pass_on();
+        self.unless_broken()?;
+        if passed.drained {
+            match self.hand_back()? {
+                Some(HandedBack::Done) => return Ok(false),
+                Some(HandedBack::Blocked) => passed.watch = true,
+                Some(HandedBack::Ending) | None => {}
+            }
+        }
+        if passed.watch {
+            fsleep(NAP);
+        }
+        Ok(passed.more || passed.watch)
+    }
+
+    /// Returns why a relay cannot go on, if it cannot.
+    fn unless_broken(&self) -> Result<(), Trouble> {
+        match self.with_relay(|relay| relay.broken()).flatten() {
+            Some(broken) => Err(broken.into()),
+            None => Ok(()),
+        }
+    }
+
+    /// Passes on what there is in the rings of a relay, several times, and tells the consumer.
+    fn pass_on(&self) -> Passed {
+        let mut interrupt = false;
+        let mut passed = Passed::default();
+
+        for _ in 0..ROUNDS {
+            passed = self.pass(Pass::Other).unwrap_or_default();
+            interrupt |= passed.interrupt;
+            if !passed.more {
+                break;
+            }
+        }
+        if interrupt {
+            self.gate.callback.call();
+        }
+        passed
+    }
+
+    /// Hands a relayed queue back to its device, if that can still be done.
+    fn hand_back(&self) -> Result<Option<HandedBack>, Trouble> {
+        let Some(hand_back) = self.with_relay(RelayQueue::leave).flatten() else {
+            return Ok(None);
+        };
+        let handed = hand_back.run(self)?;
+
+        if handed != HandedBack::Done {
+            self.with_relay(|relay| relay.stay(handed));
+        }
+        Ok(Some(handed))
+    }
+
+    /// Calls `f`, which must not sleep, with the relay, if there is one.
+    fn with_relay<R>(&self, f: impl FnOnce(&mut RelayQueue) -> R) -> Option<R> {
+        (*self.relay.lock()).as_mut().map(f)
     }
 }
 
@@ -222,39 +360,13 @@ impl Run for Served {
         if self.stop.load(Acquire) {
             return false;
         }
-        let mut guard = self.server.lock();
-        let Some(server) = (*guard).as_mut() else {
-            return false;
-        };
-
-        match server.step(self) {
-            Ok(outcome) => {
-                let ended = outcome.ended.then(|| (*guard).take());
-                drop(guard);
-                drop(ended);
-                if let Some(refusal) = outcome.refusal {
-                    self.alarm
-                        .complain(fmt!("control command refused: {}", Text(refusal)));
-                    // Others are slowed down by the device. Nobody is charged for this work.
-                    fsleep(REFUSAL_PAUSE);
-                }
-                if outcome.interrupt {
-                    self.gate.callback.call();
-                }
-                if outcome.nap {
-                    fsleep(NAP);
-                }
-                outcome.more || outcome.nap
+        self.serve().unwrap_or_else(|trouble| {
+            // It is not touched any more.
+            self.hurry();
+            if !matches!(trouble, Trouble::Stopped) {
+                self.alarm.raise(fmt!("{}", Text(trouble)));
             }
-            Err(trouble) => {
-                drop(guard);
-                // It is not touched any more.
-                self.hurry();
-                if !matches!(trouble, Trouble::Stopped) {
-                    self.alarm.raise(fmt!("{}", Text(trouble)));
-                }
-                false
-            }
-        }
+            false
+        })
     }
 }

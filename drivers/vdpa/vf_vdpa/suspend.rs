@@ -213,11 +213,9 @@ impl Function<'_> {
         });
 
         if let Some(index) = served {
-            return index.inspect_err(|error| {
-                self.complain(fmt!(
-                    "virtqueue {vq}: nobody knows where it stands (error {})",
-                    error.to_errno()
-                ));
+            return index.map_err(|unclear| {
+                self.report(fmt!("relayed virtqueue {vq}: {}", Text(unclear)));
+                EIO
             });
         }
         let memory = self.data_memory(control)?;

@@ -20,6 +20,7 @@ mod device;
 mod driver;
 mod function;
 mod gate;
+mod hand_back;
 mod interrupts;
 mod limits;
 mod means;

@@ -20,19 +20,26 @@ const ACTS: [Act; 7] = [
     Act::Serve(1),
 ];
 
-/// A relay is woken: the device has returned one chain of three, and the guest has added one. Everybody
-/// else sleeps.
-fn scene(left: u16, kind: Kind, hold: bool) -> World {
+/// A relay is woken: by a guest that has added one chain to the three that the device has, and if it is
+/// not `alone` by the device, too, which has returned one. Everybody else sleeps.
+fn scene(left: u16, kind: Kind, hold: bool, alone: bool) -> World {
     let mut world = World::new(4, left.wrapping_neg(), kind, hold);
     (0..3).for_each(|_| world.add());
     world.relay(&[]);
     world.sleep();
-    world.serve(1, 0);
+    world.serve(usize::from(!alone), 0);
     world.add();
-    // What was sent is not told of yet, nor is one more that is held back: it looks by itself then.
-    let silent = kind.1 == Returns::Together && hold && left == 2;
-    assert_eq!(world.relay_awake, !silent);
-    world.relay_awake = true;
+    // A device with enough to send is not told of more, nor does it tell of the first that was sent. At
+    // the boundary the relay hears of the first chain behind it, and looks at the next by itself.
+    let promptly = kind.1 == Returns::Promptly;
+    let by_event = (hold && left == 3) || (promptly && !(hold && left == 2));
+    let kicked = !kind.0 || by_event;
+    assert_eq!(
+        (world.kicked, world.relay_awake),
+        (kicked, promptly && !alone)
+    );
+    world.kicked = true;
+    world.relay_awake |= !alone;
     world
 }
 
@@ -43,12 +50,14 @@ fn nobody_is_missed_at_any_moment() {
     let mut hand_backs = 0;
     // The boundary is behind the chains that the device has, in the middle of them, or far.
     for left in [4, 3, 2, 100] {
-        for (kind, hold) in kinds_and_hold() {
+        for ((kind, hold), alone) in
+            kinds_and_hold().flat_map(|scene| [(scene, false), (scene, true)])
+        {
             for (first, second) in ACTS.iter().flat_map(|act| ACTS.map(|other| (*act, other))) {
                 for at in 0_u8.. {
                     let mut moments = 0;
                     for after in at.. {
-                        let mut world = scene(left, kind, hold);
+                        let mut world = scene(left, kind, hold, alone);
                         world.relay(&[(at, first), (after, second)]);
                         moments = world.accesses;
                         world.end();

@@ -3,6 +3,8 @@
 //! How often a device has to tell of what it has returned.
 
 use virtio::device_id::DeviceId;
+use virtio::features::net;
+use virtio::features::Features;
 use virtio::relay::Returns;
 
 use crate::kind::Kind;
@@ -86,13 +88,76 @@ fn who_asks_late_is_told_at_three_quarters() {
 
 #[test]
 fn only_what_a_network_device_sends_may_wait() {
+    let none = Features::VERSION_1;
     for vq in [0, 2, 6] {
-        assert_eq!(Returns::of(DeviceId::NET, vq), Returns::Promptly);
+        assert_eq!(Returns::of(DeviceId::NET, none, vq), Returns::Promptly);
     }
     for vq in [1, 3, 7] {
-        assert_eq!(Returns::of(DeviceId::NET, vq), Returns::Together);
-        assert_eq!(Returns::of(DeviceId::BLOCK, vq), Returns::Promptly);
+        assert_eq!(Returns::of(DeviceId::NET, none, vq), Returns::Together);
+        assert_eq!(Returns::of(DeviceId::BLOCK, none, vq), Returns::Promptly);
+        // Its device may keep notifications back for as long as the driver likes.
+        for late in [net::NOTF_COAL, net::VQ_NOTF_COAL] {
+            let accepted = none | late;
+            assert_eq!(Returns::of(DeviceId::NET, accepted, vq), Returns::Promptly);
+        }
     }
+}
+
+/// Whoever kicks has passed on what there is to do for the device, which tells later then.
+#[test]
+fn a_kick_puts_off_what_the_device_tells() {
+    for (kind, first) in [(TOGETHER, 49), ((true, Returns::Promptly), 1)] {
+        let mut world = World::new(256, 1000, kind, false);
+        world.poll();
+        world.relay(&[]);
+        (0..64).for_each(|_| world.add());
+        assert!(world.kicked && !world.relay_awake);
+        world.relay(&[]);
+        let told = (1..=64).find(|_| {
+            world.serve(1, 0);
+            world.relay_awake
+        });
+        assert_eq!(told, Some(first));
+        world.end();
+    }
+}
+
+/// A guest that goes on sending kicks as long as the device has few, and then no more before the device
+/// has told of them.
+#[test]
+fn a_busy_device_needs_no_kicks() {
+    for (kind, kicks) in [(TOGETHER, 32), ((true, Returns::Promptly), 192)] {
+        let mut world = World::new(256, 1000, kind, false);
+        world.poll();
+        world.relay(&[]);
+        let mut kicked = 0;
+        for _ in 0..192 {
+            world.add();
+            kicked += i32::from(world.kicked);
+            world.serve_kick();
+        }
+        assert_eq!(kicked, kicks);
+        world.end();
+        assert_eq!(world.reaped, 192);
+    }
+}
+
+/// Whether there is something to return can be seen without the driver's rings.
+#[test]
+fn what_is_due_is_seen_in_the_shadow_rings() {
+    let mut world = World::new(4, 65_535, TOGETHER, false);
+    let is_due = |world: &World| {
+        let relay = world.relay.as_ref().unwrap();
+        relay.is_due(&world.shadow).unwrap()
+    };
+    (0..3).for_each(|_| world.add());
+    world.relay(&[]);
+    assert!(!is_due(&world));
+    world.serve(2, 0);
+    assert!(is_due(&world));
+    world.relay_awake = true;
+    world.relay(&[]);
+    assert!(!is_due(&world));
 }
 
 /// What came while the relay was at work does not keep it awake, unless there is enough of it.
@@ -112,5 +177,8 @@ fn a_few_do_not_keep_it_awake() {
         let relay = world.relay.as_mut().unwrap();
         let left = relay.listen(&world.guest, &world.shadow, false).unwrap();
         assert_eq!(left.more, more, "{done}");
+        // Whoever only passes on leaves what a device tells of each time to its interrupt.
+        let left = relay.listen_forward(&world.guest, &world.shadow, false);
+        assert_eq!(left.unwrap().more, more && kind == TOGETHER, "{done}");
     }
 }

@@ -9,6 +9,7 @@ use virtio::features::Features;
 use virtio::queue::Addresses;
 use virtio::queue::RingKind;
 use virtio::queue::Size;
+use virtio::relay::Left;
 use virtio::relay::Relay;
 use virtio::relay::Returns;
 use virtio::relay::Rings;
@@ -45,7 +46,9 @@ pub(crate) struct World {
     asleep: bool,
     /// It knows that it holds something back, and will look again without being told.
     held: bool,
-    /// The relay was told something, by either side.
+    /// The relay was told something by the guest.
+    pub(crate) kicked: bool,
+    /// It was told something by the device, or has seen that there is more to do.
     pub(crate) relay_awake: bool,
     pub(crate) device_awake: bool,
     guest_awake: bool,
@@ -82,6 +85,7 @@ impl World {
             returns,
             asleep: false,
             held: false,
+            kicked: false,
             relay_awake: true,
             device_awake: true,
             guest_awake: false,
@@ -144,7 +148,7 @@ impl World {
         self.added += 1;
         if self.driver.must_notify(&self.guest, old) {
             if self.relayed {
-                self.relay_awake = true;
+                self.kicked = true;
             } else {
                 self.device_awake = true;
             }
@@ -154,9 +158,9 @@ impl World {
 
     /// A relay that sleeps at the boundary is told of the first chain behind it, or knows of it.
     fn nobody_is_forgotten(&self) {
-        let waits =
-            self.relay.as_ref().is_some_and(Relay::is_at_boundary) && self.driver.avail != 0;
-        assert!(!(self.asleep && waits) || self.held || self.relay_awake);
+        let holds = self.hold && self.relay.as_ref().is_some_and(Relay::is_at_boundary);
+        let waits = self.asleep && holds && self.driver.avail != 0;
+        assert!(!waits || self.held || self.kicked || self.relay_awake);
     }
 
     /// The device takes what there is, returns up to `count` of what it has, from `pick` on, and sleeps.
@@ -223,40 +227,77 @@ impl World {
         }
     }
 
-    /// The relay does what it was woken for, while others do what is planned for each access.
+    /// The relay does what it was told of, while others do what is planned for each access.
     pub(crate) fn relay(&mut self, plan: &[(u8, Act)]) {
         self.accesses = 0;
+        self.plan = plan.to_vec();
+        self.serve_kick();
+        self.serve_device();
+        self.plan.clear();
+    }
+
+    /// The relay passes on what a guest has kicked for, and returns nothing.
+    pub(crate) fn serve_kick(&mut self) {
+        if !std::mem::take(&mut self.kicked) || !self.relayed {
+            return;
+        }
+        let relay = self.relay.take().unwrap();
+        let (relay, left) = self.pass(relay, false);
+        // Then it is woken to see to the rest.
+        self.relay_awake |= left.more || (self.hold && relay.is_drained());
+        self.sleeps(relay, left);
+    }
+
+    /// The relay does all that there is to do.
+    fn serve_device(&mut self) {
         if !std::mem::take(&mut self.relay_awake) || !self.relayed {
             return;
         }
         let mut relay = self.relay.take().unwrap();
-        self.plan = plan.to_vec();
-        self.asleep = false;
-        loop {
-            let hold = self.hold;
-            let world = RefCell::new(&mut *self);
-            let [guest, shadow] = [false, true].map(|shadow| Watched {
-                world: &world,
-                shadow,
-            });
-            let back = relay.give_back(&guest, &shadow).unwrap();
-            let forth = relay.forward(&guest, &shadow, hold).unwrap();
-            world.borrow_mut().guest_awake |= back.tell;
-            world.borrow_mut().device_awake |= forth.tell;
-            let left = relay.listen(&guest, &shadow, hold).unwrap();
+        let left = loop {
+            let left;
+            (relay, left) = self.pass(relay, true);
             if !left.more {
-                self.held = left.held;
-                break;
+                break left;
             }
-        }
+        };
         if self.hold && relay.is_drained() {
             self.hand_back();
         } else {
-            self.relay = Some(relay);
-            self.asleep = true;
-            self.nobody_is_forgotten();
+            self.sleeps(relay, left);
         }
-        self.plan.clear();
+    }
+
+    fn pass(&mut self, mut relay: TestRelay, returns: bool) -> (TestRelay, Left) {
+        self.asleep = false;
+        let hold = self.hold;
+        let world = RefCell::new(&mut *self);
+        let [guest, shadow] = [false, true].map(|shadow| Watched {
+            world: &world,
+            shadow,
+        });
+        let mut more = false;
+        if returns {
+            let back = relay.give_back(&guest, &shadow).unwrap();
+            world.borrow_mut().guest_awake |= back.tell;
+            more = back.more;
+        }
+        let forth = relay.forward(&guest, &shadow, hold).unwrap();
+        world.borrow_mut().device_awake |= forth.tell;
+        let mut left = if returns {
+            relay.listen(&guest, &shadow, hold).unwrap()
+        } else {
+            relay.listen_forward(&guest, &shadow, hold).unwrap()
+        };
+        left.more |= more || forth.more;
+        (relay, left)
+    }
+
+    fn sleeps(&mut self, relay: TestRelay, left: Left) {
+        self.relay = Some(relay);
+        self.held = left.held;
+        self.asleep = true;
+        self.nobody_is_forgotten();
     }
 
     /// The device gets the guest's rings. The guest may kick at any time, and the relay is told of it
@@ -269,6 +310,7 @@ impl World {
         self.ordered = true;
         self.interfere();
         self.relayed = false;
+        self.kicked = false;
         self.relay_awake = false;
         // As the gate has it.
         self.device_awake = true;
@@ -281,7 +323,7 @@ impl World {
     pub(crate) fn stop(&mut self) {
         let index = match &mut self.relay {
             Some(relay) => {
-                relay.give_back(&self.guest, &self.shadow).unwrap();
+                while relay.give_back(&self.guest, &self.shadow).unwrap().chains != 0 {}
                 relay
                     .is_in_order(&self.guest)
                     .unwrap()
@@ -383,8 +425,8 @@ impl World {
             if std::mem::take(&mut self.guest_awake) {
                 self.sleep();
             }
-            if !self.device_awake && !self.relay_awake && !self.guest_awake && self.taken.is_empty()
-            {
+            let awake = self.device_awake || self.kicked || self.relay_awake || self.guest_awake;
+            if !awake && self.taken.is_empty() {
                 return;
             }
         }
