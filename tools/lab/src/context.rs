@@ -14,6 +14,10 @@ use crate::versions::Versions;
 /// How much longer everything may take when there is time for it.
 const LONGER: u32 = 8;
 
+/// The names of variables that are numbers.
+const SOAK: &str = "VF_VDPA_SOAK";
+const SLOW: &str = "VF_VDPA_SLOW";
+
 /// A kernel to test with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flavour {
@@ -30,6 +34,19 @@ impl Flavour {
             Ok("debug") => Ok(Self::Debug),
             Ok(other) => bail!("VF_VDPA_KERNEL is `{other}`: stock and debug are known"),
         }
+    }
+}
+
+/// The number that a variable says, if it says one. What is no number is refused when the run begins.
+fn number(name: &str) -> Result<Option<u32>> {
+    parse(name, &env::var(name).unwrap_or_default())
+}
+
+fn parse(name: &str, text: &str) -> Result<Option<u32>> {
+    match (text, text.parse()) {
+        ("", _) => Ok(None),
+        (_, Ok(number)) if number > 0 => Ok(Some(number)),
+        _ => bail!("{name} is `{text}`: a number from 1 on is expected"),
     }
 }
 
@@ -56,6 +73,8 @@ impl Context {
         let cache = env::var_os("VF_VDPA_CACHE")
             .context("VF_VDPA_CACHE is not set: start the lab with tools/bootstrap or make")?;
         let versions = Versions::read(&top.join("tools/versions"))?;
+        number(SOAK)?;
+        number(SLOW)?;
         Ok(Self {
             top,
             cache: Cache::new(PathBuf::from(cache))?,
@@ -120,16 +139,34 @@ impl Context {
 
     /// Seconds that a soak takes, if somebody has said so (`VF_VDPA_SOAK`).
     pub fn soak() -> Option<u32> {
-        env::var("VF_VDPA_SOAK").ok()?.parse().ok()
+        number(SOAK).ok().flatten()
     }
 
     /// Factor by which limits are stretched on a slow machine (`VF_VDPA_SLOW`, at least 1), and for long tests.
     pub fn slowness() -> u32 {
-        env::var("VF_VDPA_SLOW")
+        number(SLOW)
             .ok()
-            .and_then(|text| text.parse::<u32>().ok())
+            .flatten()
             .unwrap_or(1)
-            .max(1)
             .saturating_mul(if Self::is_long() { LONGER } else { 1 })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_is_from_1_on() {
+        assert_eq!(parse(SOAK, "").unwrap(), None);
+        assert_eq!(parse(SOAK, "1").unwrap(), Some(1));
+        assert_eq!(parse(SOAK, "600").unwrap(), Some(600));
+        for text in ["0", "-1", "1.5", "ten", "10 s", "4294967296"] {
+            let error = parse(SOAK, text).unwrap_err().to_string();
+            assert_eq!(
+                error,
+                format!("VF_VDPA_SOAK is `{text}`: a number from 1 on is expected")
+            );
+        }
     }
 }
