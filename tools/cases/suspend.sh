@@ -171,6 +171,27 @@ case_stays_relayed() {
 	match "$state" "*, 1500 forwarded, 1500 returned*" "all is relayed: $state"
 }
 
+# Whoever relays knows where the rings are: while they are mapped, and no longer. No queue comes to
+# the boundary here, where a relay looks at its rings all the time.
+# limit: 180
+case_rings_come_and_go() {
+	vhost_pair 0
+	client remap "$NODE_A" "$NODE_B" --start 1000
+	match "$(grep '^vq 1: ' "$DEBUG/vf_vdpa-$A/state")" "*, 2200 forwarded, 2200 returned*" "all was relayed"
+	log_mark
+	client remap "$NODE_A" "$NODE_B" --start 2000 --event-index
+	match "$(log_since)" "*vf_vdpa $A: relayed virtqueue: rings of the guest: address 0x* is not mapped*" "the log says what is gone"
+}
+
+# A kick finds the ring broken, and somebody else is about to say so when the device is suspended.
+# limit: 180
+case_broken_rings_are_not_suspended() {
+	vhost_pair 2
+	log_mark
+	client lie "$NODE_A" --peer "$NODE_B"
+	match "$(log_since)" "*vf_vdpa $A: relayed virtqueue*: available *" "the log says what is wrong"
+}
+
 # Who serves a queue, and for how long, for administrators.
 # limit: 120
 case_tells_who_serves_it_for_how_long() {

@@ -311,6 +311,14 @@ proportions() {
 	python3 - "$@" <<-'PYTHON'
 		import sys
 		from collections import defaultdict
+		from math import comb
+		def bound(count):  # where the true middle is below, by chance, in one of 40 runs
+		    tail = 0
+		    for last in range(count):
+		        tail += comb(count, last) / 2**count
+		        if tail > 0.025:
+		            break
+		    return count - last if last else count - 1
 		rounds = defaultdict(list)
 		for line in open("/tmp/measured"):
 		    what, *figures = line.split()
@@ -327,7 +335,8 @@ proportions() {
 		        if ratios:
 		            middle = ratios[len(ratios) // 2]
 		            if column == 0:
-		                print("/".join(pair), f"{middle:.4f}", file=middles)
+		                most = ratios[bound(len(ratios))]
+		                print("/".join(pair), f"{middle:.4f} {most:.4f}", file=middles)
 		            told.append(f"{name} {middle:.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})")
 		        else:
 		            told.append(f"{name}: none to compare with")
@@ -344,6 +353,19 @@ middle_is() {
 		ok "the middle round: $1 is $middle, at least $2"
 	else
 		fail "the middle round: $1 is at least $2" "it is $middle"
+	fi
+}
+
+# middle_may_be OVER/UNDER LEAST: the first figure of so many rounds does not show that the true
+# proportion is less: that of the same thing, measured twice, is below its middle in half of all runs
+middle_may_be() {
+	local most
+	most=$(awk -v pair="$1" '$1 == pair { print $3 }' /tmp/middles)
+	[ -n "$most" ] || die "the rounds of $1" "no figures"
+	if awk -v most="$most" -v least="$2" 'BEGIN { exit !(most >= least) }'; then
+		ok "the rounds: $1 may be $2, by chance it is up to $most"
+	else
+		fail "the rounds: $1 may be $2" "by chance it is up to $most"
 	fi
 }
 

@@ -5,7 +5,9 @@
 pub mod cost;
 pub mod hold;
 pub mod info;
+pub mod lie;
 pub mod queues;
+pub mod remap;
 pub mod remember;
 pub mod suspend;
 pub mod transfer;
@@ -96,6 +98,24 @@ pub enum Command {
         count: u32,
         #[command(flatten)]
         setup: Setup,
+    },
+    /// Map the memory anew again and again under a device whose rings the kernel serves
+    Remap {
+        #[command(flatten)]
+        wire: Wire,
+        /// How often
+        #[arg(long, default_value_t = 10)]
+        rounds: u32,
+        #[command(flatten)]
+        setup: Setup,
+    },
+    /// Break a ring that the kernel serves, and suspend the device at once: it must notice
+    Lie {
+        #[command(flatten)]
+        proof: Proof,
+        /// How often
+        #[arg(long, default_value_t = 100)]
+        rounds: u32,
     },
     /// Tell a device what to let pass, and resume it: it must remember
     Remember {
@@ -241,6 +261,12 @@ impl Command {
                     .collect();
                 suspend::run(report, &ends, *way, *rounds, *count, *setup)
             }
+            Self::Remap {
+                wire,
+                rounds,
+                setup,
+            } => remap::run(report, wire, *rounds, *setup),
+            Self::Lie { proof, rounds } => lie::run(report, proof, *rounds),
             Self::Remember { wire, rounds } => remember::run(report, wire, *rounds),
             Self::Cost {
                 wire,
