@@ -171,12 +171,12 @@ case_stays_relayed() {
 	match "$state" "*, 1500 forwarded, 1500 returned*" "all is relayed: $state"
 }
 
-# Whoever relays knows where the rings are: while they are mapped, and no longer. No queue comes to
-# the boundary here, where a relay looks at its rings all the time.
-# limit: 180
+# Whoever relays knows where the rings are: while they are mapped, and no longer. The first queue
+# of VF 3 comes to its boundary, where a relay looks at the rings all the time.
+# limit: 240
 case_rings_come_and_go() {
-	vhost_pair 0
-	client remap "$NODE_A" "$NODE_B" --start 1000
+	vhost_pair 2
+	client remap "$NODE_A" "$NODE_B" --start 65000
 	match "$(grep '^vq 1: ' "$DEBUG/vf_vdpa-$A/state")" "*, 2200 forwarded, 2200 returned*" "all was relayed"
 	log_mark
 	client remap "$NODE_A" "$NODE_B" --start 2000 --event-index

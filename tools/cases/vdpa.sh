@@ -346,26 +346,23 @@ proportions() {
 
 # middle_is OVER/UNDER LEAST: of the first figure, the middle one of these proportions is at least LEAST
 middle_is() {
-	local middle
-	middle=$(awk -v pair="$1" '$1 == pair { print $2 }' /tmp/middles)
-	[ -n "$middle" ] || die "the middle round of $1" "no figures"
-	if awk -v is="$middle" -v least="$2" 'BEGIN { exit !(is >= least) }'; then
-		ok "the middle round: $1 is $middle, at least $2"
-	else
-		fail "the middle round: $1 is at least $2" "it is $middle"
-	fi
+	is_at_least "$1" 2 "$2" "the middle round of $1"
 }
 
 # middle_may_be OVER/UNDER LEAST: the first figure of so many rounds does not show that the true
 # proportion is less: that of the same thing, measured twice, is below its middle in half of all runs
 middle_may_be() {
-	local most
-	most=$(awk -v pair="$1" '$1 == pair { print $3 }' /tmp/middles)
-	[ -n "$most" ] || die "the rounds of $1" "no figures"
-	if awk -v most="$most" -v least="$2" 'BEGIN { exit !(most >= least) }'; then
-		ok "the rounds: $1 may be $2, by chance it is up to $most"
+	is_at_least "$1" 3 "$2" "by chance, the true middle of $1"
+}
+
+is_at_least() { # is_at_least OVER/UNDER COLUMN LEAST WHAT: of what proportions has found
+	local figure
+	figure=$(awk -v pair="$1" -v column="$2" '$1 == pair { print $column }' /tmp/middles)
+	[ -n "$figure" ] || die "$4" "no figures"
+	if awk -v is="$figure" -v least="$3" 'BEGIN { exit !(is >= least) }'; then
+		ok "$4 is $figure, at least $3"
 	else
-		fail "the rounds: $1 may be $2" "by chance it is up to $most"
+		fail "$4 is at least $3" "it is $figure"
 	fi
 }
 

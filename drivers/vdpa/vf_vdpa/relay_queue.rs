@@ -271,7 +271,7 @@ impl RelayQueue {
 
             self.needed |= pass == Pass::Kick || due;
             passed.more = self.needed;
-            passed.watch = self.polls || self.boundary.watches();
+            passed.watch = self.watches();
             return Ok(passed);
         };
         let hold = self.boundary.holds();
@@ -308,16 +308,21 @@ impl RelayQueue {
         };
         let now = self.began.elapsed().as_millis();
         passed.more |= self.boundary.look(sight, u64::try_from(now).unwrap_or(0));
-        passed.watch = self.polls || self.boundary.watches();
+        passed.watch = self.watches();
         // Nobody tells again of what is left.
-        self.needed = passed.more || passed.watch || passed.drained;
+        self.needed = passed.more || passed.drained;
         Ok(passed)
     }
 
     /// Returns the view of the consumer's rings, and whether they have to be there: it may map them anew
     /// while there is nothing to do.
     pub(crate) fn view(&self) -> (Arc<View>, bool) {
-        (self.view.clone(), self.needed || self.polls)
+        (self.view.clone(), self.needed)
+    }
+
+    /// Returns whether there has to be another look soon, even if nobody asks for one.
+    pub(crate) fn watches(&self) -> bool {
+        self.polls || self.boundary.watches()
     }
 
     /// Notes that there may be something to do in the consumer's rings.

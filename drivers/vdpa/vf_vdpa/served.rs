@@ -293,7 +293,12 @@ impl Served {
             if needed {
                 self.with_relay(|relay| relay.break_off(fault));
             }
-            return self.unless_broken().map(|()| false);
+            self.unless_broken()?;
+            let watches = self.with_relay(|relay| relay.watches()) == Some(true);
+            if watches {
+                fsleep(NAP);
+            }
+            return Ok(watches);
         }
         let mut passed = self.pass_on();
         self.unless_broken()?;
