@@ -65,28 +65,58 @@ case_resumes_with_what_it_was_told() {
 # limit: 7200
 case_restarts_over_a_million() {
 	vhost_pair 0
-	client suspend "$NODE_A" "$NODE_B" --rounds 300 --count 1000000
+	a_million
+	queues_came_back
 }
 
 # needs: time
 # limit: 7200
 case_resumes_over_a_million() {
 	vhost_pair 0
-	client suspend "$NODE_A" "$NODE_B" --rounds 300 --count 1000000 --way resume --event-index
+	a_million --way resume --event-index
+	queues_came_back
 }
 
 # needs: time
 # limit: 7200
 case_restarts_over_a_million_without_queue_reset() {
 	vhost_pair 2
-	client suspend "$NODE_A" "$NODE_B" --rounds 300 --count 1000000 --event-index
+	a_million --event-index
+	no_queue_came_back
 }
 
 # needs: time
 # limit: 7200
 case_resumes_over_a_million_without_queue_reset() {
 	vhost_pair 2
-	client suspend "$NODE_A" "$NODE_B" --rounds 300 --count 1000000 --way resume
+	a_million --way resume
+	no_queue_came_back
+}
+
+# a_million OPTION...: frames each way, with 300 stops
+a_million() {
+	client suspend "$NODE_A" "$NODE_B" --rounds 300 --count 1000000 "$@"
+}
+
+# Fifteen times a ring begins anew. The last before a stop may come too early for it.
+queues_came_back() {
+	local vdev queue
+	for vdev in "$A" "$B"; do
+		for queue in 0 1; do
+			run_ok test "$(counted "$vdev" hand_backs "$queue")" -ge 10
+			run_ok test "$(counted "$vdev" forwarded "$queue")" -ge 100000
+		done
+	done
+}
+
+no_queue_came_back() {
+	local vdev queue
+	for vdev in "$A" "$B"; do
+		for queue in 0 1; do
+			eq "$(counted "$vdev" hand_backs "$queue")" 0 "queue $queue of $vdev was never handed back"
+			run_ok test "$(counted "$vdev" forwarded "$queue")" -ge 900000
+		done
+	done
 }
 
 # Rings whose indices soon come to 0 again: the device gets the queues back.
@@ -151,9 +181,9 @@ merged_frames() {
 	[ "$FAILURES" -eq 0 ] || exit 1
 }
 
-counted() { # counted BDF COUNTER: what was counted of its first receive queue
+counted() { # counted BDF COUNTER [QUEUE]: what was counted of it, or of its first receive queue
 	local count
-	count=$(grep '^vq 0: ' "$DEBUG/vf_vdpa-$1/state" | sed -n "s/.*, \([0-9]*\) $2.*/\1/p")
+	count=$(grep "^vq ${3:-0}: " "$DEBUG/vf_vdpa-$1/state" | sed -n "s/.*, \([0-9]*\) $2.*/\1/p")
 	echo "${count:-0}"
 }
 
