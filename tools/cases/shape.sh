@@ -227,13 +227,28 @@ case_short_configuration() {
 	it_works
 }
 
-# A consumer that does not know packed rings cannot have it.
+# It works with packed rings and nothing else: a consumer that does not know them cannot have it.
 # drivers: vf_vdpa
-# limit: 120
+# limit: 240
 case_packed_rings_only() {
-	model --packed-only
+	local all
+	model --packed-only --queue-pairs 2
 	it_fails
 	run_ok says "the device refuses the features"
+	all=$(info "$NODE" features)
+	run_ok vdpa dev del m
+	# No device has them unless it is asked for.
+	run_ok vdpa_add "$M" m device_features "$(hex $((all | RING_PACKED)))"
+	bus vhost m || die "giving m to vhost_vdpa"
+	wait_for "$SOON" vhost_node m
+	NODE=$(vhost_node m)
+	client loopback "$NODE" --packed --count 2000
+	client loopback "$NODE" --packed --count 1000 --event-index
+	# With commands.
+	client loopback "$NODE" --packed --count 1000 --queues 2
+	eq "$(tells commands)" 1 "it was told to use both pairs"
+	eq "$(tells refused)" 0 "the function has touched nothing that was not mapped"
+	others_work
 }
 
 # ---- few vectors -----------------------------------------------------------

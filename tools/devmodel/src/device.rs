@@ -254,14 +254,8 @@ impl Device {
         }
         registers.enabled = true;
         self.given.push(GuestAddress(registers.device));
-        let split = (features >> feature::RING_PACKED) & 1 == 0;
-        let event_index = (features >> feature::RING_EVENT_IDX) & 1 == 1;
         if let Some(ring) = self.rings.get_mut(usize::from(queue)) {
-            *ring = if split {
-                Ring::new(registers, event_index)
-            } else {
-                None
-            };
+            *ring = Ring::new(registers, features);
         }
         self.kick(queue);
     }

@@ -13,10 +13,12 @@ mod memory;
 mod misbehaviour;
 mod mischief;
 mod net;
+mod packed;
 mod pci_config;
 mod registers;
 mod ring;
 mod shape;
+mod split;
 mod status;
 mod work;
 

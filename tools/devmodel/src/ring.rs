@@ -1,238 +1,163 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! One split ring, as the device works on it.
+//! A ring of either kind, as the device works on it.
 
-use std::sync::atomic::Ordering;
+use vm_memory::{Bytes, GuestAddress};
 
-use virtio_queue::{DescriptorChain, Queue, QueueT};
-use vm_memory::{Address, Bytes, GuestAddress};
-
+use crate::feature;
 use crate::memory::Reach;
-use crate::misbehaviour::{Behaviour, Misbehaviour};
+use crate::misbehaviour::Behaviour;
+use crate::packed::Packed;
 use crate::registers::QueueRegisters;
+use crate::split::Split;
 
-/// The longest ring that there is.
-const LONGEST: u16 = 32768;
 /// The longest chain that is read, in bytes.
 const MOST: usize = 1 << 16;
 
+/// One buffer of a chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// Where it is.
+    pub address: GuestAddress,
+    /// Its length in bytes.
+    pub len: u32,
+    /// The device may write to it, and does not read it.
+    pub writable: bool,
+}
+
 /// A chain of buffers that the driver has made available.
-pub type Chain<'a> = DescriptorChain<&'a Reach>;
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chain {
+    /// How it is called when it is returned.
+    pub id: u16,
+    /// Descriptors that it takes of the ring.
+    pub descriptors: u16,
+    /// Its buffers.
+    pub parts: Vec<Part>,
+}
+
+impl Chain {
+    /// The bytes that the device may read.
+    pub fn gather(&self, memory: &Reach) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for part in self.parts.iter().filter(|part| !part.writable) {
+            let room = MOST.saturating_sub(bytes.len());
+            let len = usize::try_from(part.len).unwrap_or(MOST).min(room);
+            let mut read = vec![0; len];
+            if len != 0 && memory.read_slice(&mut read, part.address).is_err() {
+                break;
+            }
+            bytes.append(&mut read);
+        }
+        bytes
+    }
+
+    /// Writes to the part that the device may write. Returns how much has found room.
+    pub fn scatter(&self, memory: &Reach, bytes: &[u8]) -> u32 {
+        let mut left = bytes;
+        for part in self.parts.iter().filter(|part| part.writable) {
+            let len = usize::try_from(part.len).unwrap_or(MOST).min(left.len());
+            let (now, rest) = left.split_at(len);
+            if now.is_empty() {
+                continue;
+            }
+            if memory.write_slice(now, part.address).is_err() {
+                break;
+            }
+            left = rest;
+        }
+        u32::try_from(bytes.len() - left.len()).unwrap_or(0)
+    }
+}
 
 /// A ring that is enabled.
-pub struct Ring {
-    queue: Queue,
-    size: u16,
-    used: GuestAddress,
+pub enum Ring {
+    /// A split one.
+    Split(Split),
+    /// A packed one.
+    Packed(Packed),
 }
 
 impl Ring {
-    /// The ring that the registers describe; `None` if there is none like it.
-    pub fn new(registers: &QueueRegisters, event_index: bool) -> Option<Self> {
-        let mut queue = Queue::new(LONGEST).ok()?;
-        queue.try_set_size(registers.size).ok()?;
-        queue
-            .try_set_desc_table_address(GuestAddress(registers.desc))
-            .ok()?;
-        queue
-            .try_set_avail_ring_address(GuestAddress(registers.driver))
-            .ok()?;
-        queue
-            .try_set_used_ring_address(GuestAddress(registers.device))
-            .ok()?;
-        queue.set_event_idx(event_index);
-        queue.set_ready(true);
-        Some(Self {
-            queue,
-            size: registers.size,
-            used: GuestAddress(registers.device),
-        })
+    /// The ring that the registers describe, with the features that were negotiated; `None` if there
+    /// is none like it.
+    pub fn new(registers: &QueueRegisters, features: u64) -> Option<Self> {
+        let has = |bit: u32| (features >> bit) & 1 == 1;
+        if has(feature::RING_PACKED) {
+            Packed::new(registers).map(Self::Packed)
+        } else {
+            Split::new(registers, has(feature::RING_EVENT_IDX)).map(Self::Split)
+        }
     }
 
     /// The next chain that is available.
-    pub fn next<'a>(&mut self, memory: &'a Reach) -> Option<Chain<'a>> {
-        self.queue.pop_descriptor_chain(memory)
+    pub fn next(&mut self, memory: &Reach) -> Option<Chain> {
+        match self {
+            Self::Split(ring) => ring.next(memory),
+            Self::Packed(ring) => ring.next(memory),
+        }
     }
 
     /// Gives back the chain that was taken last.
-    pub fn undo(&mut self) {
-        let next = self.queue.next_avail().wrapping_sub(1);
-        self.queue.set_next_avail(next);
+    pub fn undo(&mut self, chain: &Chain) {
+        match self {
+            Self::Split(ring) => ring.undo(),
+            Self::Packed(ring) => ring.undo(chain),
+        }
     }
 
     /// Returns a chain with `len` bytes in it, or makes believe.
-    pub fn complete(&mut self, memory: &Reach, head: u16, len: u32, behaviour: &Behaviour) {
-        // What cannot be written is counted where it is refused.
-        if behaviour.does(Misbehaviour::UsedBadId) {
-            let id = u32::from(self.size) + 7;
-            let next = self.queue.next_used();
-            let place = self.used.unchecked_add(4 + 8 * u64::from(next % self.size));
-            let _ = memory.write_obj([id.to_le(), len.to_le()], place);
-            self.advance(memory, 1);
-        } else {
-            let _ = self.queue.add_used(memory, head, len);
+    pub fn complete(&mut self, memory: &Reach, chain: &Chain, len: u32, behaviour: &Behaviour) {
+        match self {
+            Self::Split(ring) => ring.complete(memory, chain.id, len, behaviour),
+            Self::Packed(ring) => ring.complete(memory, chain, len, behaviour),
         }
-        if let Some(ahead) = behaviour.argument(Misbehaviour::UsedIndexJump) {
-            self.advance(memory, ahead as u16);
-        }
-    }
-
-    /// Moves the used index.
-    fn advance(&mut self, memory: &Reach, by: u16) {
-        let next = self.queue.next_used().wrapping_add(by);
-        self.queue.set_next_used(next);
-        let _ = memory.store(next.to_le(), self.used.unchecked_add(2), Ordering::Release);
     }
 
     /// Whether the driver wants an interrupt for what was returned.
     pub fn wants_interrupt(&mut self, memory: &Reach) -> bool {
-        self.queue.needs_notification(memory).unwrap_or(false)
+        match self {
+            Self::Split(ring) => ring.wants_interrupt(memory),
+            Self::Packed(ring) => ring.wants_interrupt(memory),
+        }
     }
 
     /// Asks for a notification. Returns whether there is more already.
     pub fn listen(&mut self, memory: &Reach) -> bool {
-        self.queue.enable_notification(memory).unwrap_or(false)
-    }
-}
-
-/// The bytes of a chain that the device may read.
-pub fn gather(memory: &Reach, chain: Chain<'_>) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    for descriptor in chain.readable() {
-        let room = MOST.saturating_sub(bytes.len());
-        let len = usize::try_from(descriptor.len()).unwrap_or(MOST).min(room);
-        let mut part = vec![0; len];
-        if len != 0 && memory.read_slice(&mut part, descriptor.addr()).is_err() {
-            break;
+        match self {
+            Self::Split(ring) => ring.listen(memory),
+            Self::Packed(ring) => ring.listen(memory),
         }
-        bytes.append(&mut part);
     }
-    bytes
-}
-
-/// Writes to the part of a chain that the device may write. Returns how much has found room.
-pub fn scatter(memory: &Reach, chain: Chain<'_>, bytes: &[u8]) -> u32 {
-    let mut left = bytes;
-    for descriptor in chain.writable() {
-        let len = usize::try_from(descriptor.len())
-            .unwrap_or(MOST)
-            .min(left.len());
-        let (part, rest) = left.split_at(len);
-        if part.is_empty() {
-            continue;
-        }
-        if memory.write_slice(part, descriptor.addr()).is_err() {
-            break;
-        }
-        left = rest;
-    }
-    u32::try_from(bytes.len() - left.len()).unwrap_or(0)
 }
 
 #[cfg(test)]
-pub mod tests {
+mod tests {
     use super::*;
     use crate::memory::tests::memory;
 
-    /// Where a test has its ring of 8 entries: descriptors, driver, device, and a buffer.
-    pub const DESC: u64 = 0x1000;
-    pub const AVAIL: u64 = 0x2000;
-    pub const USED: u64 = 0x3000;
-    const BUFFER: u64 = 0x4000;
-
-    fn registers() -> QueueRegisters {
-        QueueRegisters {
-            size: 8,
-            vector: 0,
-            enabled: true,
-            resetting: false,
-            desc: DESC,
-            driver: AVAIL,
-            device: USED,
-        }
-    }
-
-    /// Makes a chain of one descriptor available as the first one.
-    fn offer(memory: &Reach, head: u16, len: u32, flags: u16) {
-        let at = DESC + 16 * u64::from(head);
-        memory.write_obj(BUFFER, GuestAddress(at)).unwrap();
-        memory.write_obj(len, GuestAddress(at + 8)).unwrap();
-        memory.write_obj([flags, 0], GuestAddress(at + 12)).unwrap();
-        memory.write_obj(head, GuestAddress(AVAIL + 4)).unwrap();
-        memory.write_obj(1_u16, GuestAddress(AVAIL + 2)).unwrap();
-    }
-
-    fn used(memory: &Reach) -> (u16, u32) {
-        let index = memory.read_obj(GuestAddress(USED + 2)).unwrap();
-        (index, memory.read_obj(GuestAddress(USED + 4)).unwrap())
-    }
-
-    fn completed(words: &[&str]) -> (u16, u32) {
-        let memory = memory(0, 0x10000);
-        let reach = memory.reach();
-        let mut behaviour = Behaviour::default();
-        if !words.is_empty() {
-            behaviour.take_up(words).unwrap();
-        }
-        offer(reach, 3, 4, 0);
-        let mut ring = Ring::new(&registers(), false).unwrap();
-        let head = ring.next(reach).unwrap().head_index();
-        assert!(ring.next(reach).is_none());
-        ring.complete(reach, head, 0, &behaviour);
-        used(reach)
-    }
-
-    #[test]
-    fn chains_are_returned() {
-        assert_eq!(completed(&[]), (1, 3));
-    }
-
-    #[test]
-    fn chains_are_returned_wrongly() {
-        assert_eq!(completed(&["used-bad-id"]), (1, 15));
-        assert_eq!(completed(&["used-index-jump", "40"]), (41, 3));
-    }
-
     #[test]
     fn buffers_are_read_and_written() {
+        const BUFFER: u64 = 0x4000;
         let memory = memory(0, 0x10000);
         let reach = memory.reach();
+        let of = |len, writable| Chain {
+            id: 0,
+            descriptors: 1,
+            parts: vec![Part {
+                address: GuestAddress(BUFFER),
+                len,
+                writable,
+            }],
+        };
         reach.write_slice(b"frame", GuestAddress(BUFFER)).unwrap();
-        offer(reach, 0, 5, 0);
-        let mut ring = Ring::new(&registers(), false).unwrap();
-        let chain = ring.next(reach).unwrap();
-        assert_eq!(gather(reach, chain), b"frame");
-        ring.undo();
-        offer(reach, 0, 3, 2);
-        let chain = ring.next(reach).unwrap();
-        assert_eq!(scatter(reach, chain, b"other"), 3);
+        assert_eq!(of(5, false).gather(reach), b"frame");
+        assert_eq!(of(5, true).gather(reach), b"");
+        assert_eq!(of(3, true).scatter(reach, b"other"), 3);
         assert_eq!(
             reach.read_obj::<[u8; 5]>(GuestAddress(BUFFER)).unwrap(),
             *b"othme"
         );
         assert_eq!(memory.refused(), 0);
-    }
-
-    #[test]
-    fn a_ring_that_is_not_mapped_has_no_chains() {
-        let memory = memory(0, 0x1000);
-        let mut ring = Ring::new(&registers(), false).unwrap();
-        assert!(ring.next(memory.reach()).is_none());
-        assert!(memory.refused() > 0);
-    }
-
-    #[test]
-    fn rings_that_cannot_be_are_none() {
-        let of_size = |size| {
-            Ring::new(
-                &QueueRegisters {
-                    size,
-                    ..registers()
-                },
-                false,
-            )
-        };
-        assert!(of_size(0).is_none() && of_size(3).is_none());
-        assert!(of_size(32768).is_some());
     }
 }

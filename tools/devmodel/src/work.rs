@@ -4,7 +4,7 @@
 
 use crate::device::Device;
 use crate::misbehaviour::Misbehaviour;
-use crate::ring::{Ring, gather, scatter};
+use crate::ring::Ring;
 use crate::{feature, net, status};
 
 /// Chains that are worked on in one turn, so that no driver keeps the model busy.
@@ -83,20 +83,18 @@ impl Device {
                 let Some(chain) = transmit.next(reach) else {
                     break;
                 };
-                let head = chain.head_index();
-                let frame = net::returned(gather(reach, chain));
+                let frame = net::returned(chain.gather(reach));
                 let room = receive.as_mut().and_then(|receive| receive.next(reach));
                 match (frame, room, &mut receive) {
-                    (Some(frame), Some(chain), Some(receive)) => {
-                        let head = chain.head_index();
-                        let len = scatter(reach, chain, &frame);
-                        receive.complete(reach, head, len, &self.behaviour);
+                    (Some(frame), Some(room), Some(receive)) => {
+                        let len = room.scatter(reach, &frame);
+                        receive.complete(reach, &room, len, &self.behaviour);
                         received += 1;
                     }
-                    (None, Some(_), Some(receive)) => receive.undo(),
+                    (None, Some(room), Some(receive)) => receive.undo(&room),
                     _ => self.counts.lost += 1,
                 }
-                transmit.complete(reach, head, 0, &self.behaviour);
+                transmit.complete(reach, &chain, 0, &self.behaviour);
                 sent += 1;
             }
             if sent >= TURN || !transmit.listen(reach) {
@@ -126,11 +124,9 @@ impl Device {
                 let Some(chain) = ring.next(reach) else {
                     break;
                 };
-                let head = chain.head_index();
-                let command = gather(reach, chain.clone());
-                let answer = self.net.command(&command);
-                let len = scatter(reach, chain, &[answer]);
-                ring.complete(reach, head, len, &self.behaviour);
+                let answer = self.net.command(&chain.gather(reach));
+                let len = chain.scatter(reach, &[answer]);
+                ring.complete(reach, &chain, len, &self.behaviour);
                 done += 1;
             }
             if done >= TURN || !ring.listen(reach) {
