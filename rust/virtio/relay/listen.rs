@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a relay asks both sides to tell it of before it ends.
+//! What a relay asks both sides to tell it of before it sleeps.
 
 use core::ops::DerefMut;
 
@@ -23,11 +23,16 @@ pub struct Left {
 }
 
 impl<B: DerefMut<Target = [u64]>> Relay<B> {
+    /// True if the device need not tell of each chain, and can be asked not to.
+    fn has_patience(&self) -> bool {
+        self.event_idx && self.returns == Returns::Together
+    }
+
     /// Returns how many chains the device may use before it tells of them: those before the one that
     /// the driver asked to be told of, and three quarters of what is in flight at most. The last one is
     /// always told of.
     fn untold<G: Memory>(&self, guest: &G) -> Result<u16, G::Error> {
-        if !self.event_idx || self.returns == Returns::Promptly {
+        if !self.has_patience() {
             return Ok(0);
         }
         let event = guest.read_index(self.guest.used_event(self.size))?;
@@ -65,12 +70,11 @@ impl<B: DerefMut<Target = [u64]>> Relay<B> {
         shadow: &S,
         hold: bool,
     ) -> Result<Left, RelayError<G::Error, S::Error>> {
-        match self.returns {
-            Returns::Promptly => self
-                .listen_to_driver(guest, hold)
-                .map_err(RelayError::Guest),
-            Returns::Together => self.listen(guest, shadow, hold),
+        if self.has_patience() {
+            return self.listen(guest, shadow, hold);
         }
+        self.listen_to_driver(guest, hold)
+            .map_err(RelayError::Guest)
     }
 
     /// Chains that keep a device busy while some more wait.
@@ -81,7 +85,7 @@ impl<B: DerefMut<Target = [u64]>> Relay<B> {
     /// True if the driver need not tell of a few more chains: the device has plenty, and tells when it is
     /// done with them at the latest.
     fn is_busy(&self) -> bool {
-        self.event_idx && self.returns == Returns::Together && self.in_flight() >= self.plenty()
+        self.has_patience() && self.in_flight() >= self.plenty()
     }
 
     /// Asks the driver to tell of what it makes available next, if that is not found soon anyhow.
