@@ -31,6 +31,7 @@
 //! | [`iova`]       | which I/O virtual addresses are whose?                             |            |
 //! | [`request`]    | how does a parent ask its device something?                        | 2.7        |
 //! | [`relay`]      | how is a ring served from an index at which no device starts?      | 2.7        |
+//! | [`relayed`]    | what does a look at the rings of a relayed queue leave to do?      |            |
 //! | [`boundary`]   | when is a relayed queue given back to its device?                  |            |
 //! | [`gate`]       | where do notifications go while a queue changes hands?             | 2.3        |
 //! | [`announce`]   | how do switches get to know where a guest is that has moved?       | 5.1.6      |
@@ -78,6 +79,7 @@ pub mod policy;
 pub mod queue;
 pub mod refusal;
 pub mod relay;
+pub mod relayed;
 pub mod request;
 pub mod requirement;
 pub mod rules;

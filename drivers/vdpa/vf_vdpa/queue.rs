@@ -6,7 +6,6 @@
 use super::{
     alarm::Alarm,
     gate::Gate,
-    relay_queue::Pass,
     served::{
         Counters,
         Served,
@@ -29,7 +28,10 @@ use vdpa::{
     notifier::Notifier,
     work::Work, //
 };
-use virtio::gate::Look;
+use virtio::{
+    gate::Look,
+    relayed::Pass, //
+};
 
 /// What is known of a virtqueue without a lock, by the index that the consumer uses.
 pub(crate) struct Queue {
@@ -69,7 +71,8 @@ impl Queue {
         if self.gate().kick() == Look::NotNeeded {
             return;
         }
-        // A process may have any number of its queues kicked by what one of them signals.
+        // A process may have any number of its queues kicked by what one of them signals, which nobody
+        // but the device has asked for.
         if in_hard_interrupt() {
             self.work.data().note_kick();
             self.work.queue();

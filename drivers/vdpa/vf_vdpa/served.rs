@@ -12,8 +12,6 @@ use super::{
     hand_back::HandedBack,
     relay_queue::{
         self,
-        Pass,
-        Passed,
         RelayQueue, //
     }, //
 };
@@ -43,7 +41,13 @@ use vdpa::{
     work::Run,
     Text, //
 };
-use virtio::relay::Moved;
+use virtio::{
+    relay::Moved,
+    relayed::{
+        Pass,
+        Passed, //
+    }, //
+};
 
 /// How long nothing is served after a command that was refused.
 const REFUSAL_PAUSE: Delta = Delta::from_millis(1);
@@ -250,10 +254,10 @@ impl Served {
             return !self.stop.load(Acquire);
         };
 
-        if passed.interrupt {
+        if passed.back.tell {
             self.gate.callback.call();
         }
-        passed.more || passed.watch || passed.drained
+        passed.has_left_something()
     }
 
     /// Serves a command, if this is a control queue, or else relays. Returns whether there is more to do.
@@ -290,9 +294,7 @@ impl Served {
         };
         if let Err(fault) = view.locate() {
             // Whoever needs them from here on has the work queued again.
-            if needed {
-                self.with_relay(|relay| relay.break_off(fault));
-            }
+            self.with_relay(|relay| relay.miss(needed, fault));
             self.unless_broken()?;
             let watches = self.with_relay(|relay| relay.watches()) == Some(true);
             if watches {
@@ -330,7 +332,7 @@ impl Served {
 
         for _ in 0..ROUNDS {
             passed = self.pass(Pass::Other).unwrap_or_default();
-            interrupt |= passed.interrupt;
+            interrupt |= passed.back.tell;
             if !passed.more {
                 break;
             }

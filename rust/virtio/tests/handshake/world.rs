@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A relay, and a guest or a device beside it, as loom runs them. Who may look at the rings, and when, is
-//! as `drivers/vdpa/vf_vdpa/served.rs` has it.
+//! A relayed queue, and a guest or a device beside it, as loom runs them. Who may look at the rings, and
+//! when, is as `drivers/vdpa/vf_vdpa/served.rs` and `hand_back.rs` have it.
 
 use loom::sync::atomic::fence;
 use loom::sync::atomic::AtomicBool;
@@ -10,6 +10,8 @@ use loom::sync::atomic::Ordering;
 use loom::sync::Arc;
 use loom::sync::Mutex;
 use loom::thread;
+use virtio::boundary::Boundary;
+use virtio::boundary::Needs;
 use virtio::gate::Gate;
 use virtio::gate::Look;
 use virtio::gate::Sides;
@@ -17,12 +19,14 @@ use virtio::memory::Memory;
 use virtio::notify::Doorbell;
 use virtio::queue::RingKind;
 use virtio::queue::Size;
+use virtio::relay::Relay;
 use virtio::relay::Returns;
 use virtio::relay::Rings;
+use virtio::relayed::Pass;
+use virtio::relayed::Passed;
+use virtio::relayed::Relayed;
 
 use crate::words::Word;
-
-type Relay = virtio::relay::Relay<Vec<u64>>;
 
 /// The rings of a queue, and what the words in them mean.
 const RINGS: Rings = Rings {
@@ -40,9 +44,12 @@ const IDS: usize = 10;
 const AVAIL_EVENT: usize = 26;
 const WORDS: usize = 27;
 
-/// Where the guest is when the relay begins: at the beginning of the rings, for their words to be those
-/// of the first chains on both sides.
-pub(crate) const BASE: u16 = 8;
+/// Where the guest is when the relay begins: one before the beginning, and before the boundary.
+pub(crate) const BASE: u16 = 0xffff;
+const DOORBELL: Doorbell = Doorbell {
+    index: 0,
+    offset: 0,
+};
 
 /// Whether indices say who wants to be told, and how soon chains have to come back.
 pub(crate) type Kind = (bool, Returns);
@@ -68,7 +75,10 @@ impl Ram {
             NO_NOTIFY => AtomicU16::new(1),
             USED_EVENT | AVAIL_EVENT => AtomicU16::new(index.wrapping_sub(9)),
             // In order: the first chain is the first descriptor.
-            HEADS..USED_EVENT => AtomicU16::new(u16::try_from(word - HEADS).unwrap()),
+            HEADS..USED_EVENT => {
+                let slot = u16::try_from(word - HEADS).unwrap();
+                AtomicU16::new(slot.wrapping_sub(index) % SIZE)
+            }
             IDS..AVAIL_EVENT if (word - IDS) % 4 == 0 => {
                 AtomicU16::new(u16::try_from((word - IDS) / 4).unwrap())
             }
@@ -134,7 +144,7 @@ pub(crate) struct World {
     pub(crate) shadow: Ram,
     event_idx: bool,
     /// Whoever passes something on has it.
-    relay: Mutex<Relay>,
+    relay: Mutex<Option<Relayed<Vec<u64>, (), ()>>>,
     /// The relay is not to be looked at.
     stop: AtomicBool,
     /// The work item is to run.
@@ -145,11 +155,17 @@ pub(crate) struct World {
     pub(crate) told: AtomicBool,
     /// The other side has seen by itself what it would be told of.
     pub(crate) seen: AtomicBool,
+    /// The index of the guest's ring that the device has seen there, when it was notified of it.
+    reached: AtomicU16,
 }
 
-/// Nobody is reached past the relay.
+/// Past the relay: once the device has its queue back.
 impl Sides for World {
-    fn tell_device(&self, _: Doorbell) {}
+    fn tell_device(&self, _: Doorbell) {
+        fence(Ordering::SeqCst);
+        self.reached
+            .fetch_max(self.guest.load(AVAIL_INDEX), Ordering::AcqRel);
+    }
 
     fn tell_driver(&self) {}
 }
@@ -182,7 +198,7 @@ impl World {
         self.guest.store(AVAIL_INDEX, new);
         let wanted = self.wants(&self.guest, new, NO_NOTIFY, AVAIL_EVENT);
         if wanted && self.gate.kick(self) == Look::Needed {
-            self.serve_now(false);
+            self.serve_now(Pass::Kick);
         }
     }
 
@@ -191,7 +207,7 @@ impl World {
         self.shadow.store(USED_INDEX, new);
         let wanted = self.wants(&self.shadow, new, NO_INTERRUPT, USED_EVENT);
         if wanted && self.gate.interrupt(self) == Look::Needed {
-            self.serve_now(true);
+            self.serve_now(Pass::Other);
         }
     }
 
@@ -243,33 +259,28 @@ impl World {
         fence(Ordering::SeqCst);
     }
 
-    /// Looks at the rings once, for a guest that has kicked or for a device, whose chains it `returns`.
-    /// Returns whether there is more to do.
-    ///
-    /// Returns [`None`] if that is over.
-    fn pass(&self, returns: bool) -> Option<bool> {
-        let relay = &mut *self.relay.lock().unwrap();
+    /// Looks at the rings once. Returns [`None`] if that is over.
+    fn pass(&self, pass: Pass) -> Option<Passed> {
+        let mut relay = self.relay.lock().unwrap();
         if self.stop.load(Ordering::Acquire) {
             return None;
         }
-        let (guest, shadow) = (&self.guest, &self.shadow);
-        let back = returns && relay.give_back(guest, shadow).unwrap().tell;
-        let forth = relay.forward(guest, shadow, false).unwrap();
-        if back || forth.tell {
+        let passed = (*relay)
+            .as_mut()?
+            .pass(Some(&self.guest), &self.shadow, pass, 0, || ());
+        if passed.back.tell || passed.forth.tell {
             self.told.store(true, Ordering::Release);
         }
-        let left = if returns {
-            relay.listen(guest, shadow, false)
-        } else {
-            relay.listen_forward(guest, shadow, false)
-        };
-        Some(left.unwrap().more)
+        Some(passed)
     }
 
     /// A kick, or an interrupt.
-    pub(crate) fn serve_now(&self, returns: bool) {
-        let passed = self.pass(returns);
-        if passed.unwrap_or_else(|| !self.stop.load(Ordering::Acquire)) {
+    pub(crate) fn serve_now(&self, pass: Pass) {
+        let left = match self.pass(pass) {
+            Some(passed) => passed.has_left_something(),
+            None => !self.stop.load(Ordering::Acquire),
+        };
+        if left {
             self.queue();
         }
     }
@@ -279,48 +290,84 @@ impl World {
     pub(crate) fn work(&self) {
         if self.queued.swap(false, Ordering::AcqRel) {
             fence(Ordering::SeqCst);
-            while self.pass(true) == Some(true) {}
+            while let Some(passed) = self.pass(Pass::Other) {
+                if passed.drained {
+                    self.hand_back();
+                    break;
+                }
+                if !passed.more {
+                    break;
+                }
+            }
         }
     }
 
-    /// Has the device have a chain more.
-    pub(crate) fn in_flight(&self) {
-        let new = self.guest.load(AVAIL_INDEX).wrapping_add(1);
-        self.guest.store(AVAIL_INDEX, new);
-        let mut relay = self.relay.lock().unwrap();
-        relay.forward(&self.guest, &self.shadow, false).unwrap();
+    /// The device gets its queue back, if that can still be done.
+    fn hand_back(&self) {
+        let leaves = (*self.relay.lock().unwrap())
+            .as_mut()
+            .is_some_and(Relayed::leave);
+        if leaves {
+            // The device begins anew, on the guest's rings.
+            drop(self.relay.lock().unwrap().take());
+            self.gate.hand_over(DOORBELL, self);
+        }
     }
 
-    /// How many chains the device was given, and how many the guest has got back.
+    /// How many chains the device was given, and how many the guest has got back. A device that has its
+    /// queue back was given what it has seen when it was notified.
     pub(crate) fn passed(&self) -> [u16; 2] {
-        let relay = self.relay.lock().unwrap();
-        [relay.next_avail() - BASE, relay.next_used() - BASE]
+        let (given, back) = match &*self.relay.lock().unwrap() {
+            Some(relay) => relay.indices(),
+            None => (self.reached.load(Ordering::Acquire), 0),
+        };
+        [given, back].map(|index| index.wrapping_sub(BASE))
+    }
+
+    /// Whether the device has its queue back.
+    pub(crate) fn is_handed_back(&self) -> bool {
+        self.relay.lock().unwrap().is_none()
     }
 }
 
-/// Runs `other` while the relay does `this`, in every order, then what was queued, and asks `fine`.
+/// What there was before: chains that the device has, and what else has happened.
+pub(crate) type Before = (u16, fn(&World));
+
+/// Runs `other` while the relay, which can be handed back if it is to `hold`, does `this`, in every order,
+/// then what was queued, and asks `fine`.
 pub(crate) fn interleave(
     (event_idx, returns): Kind,
     fenced: bool,
-    before: fn(&World),
+    hold: bool,
+    (in_flight, before): Before,
     this: fn(&World),
     other: fn(&World),
     fine: fn(&World) -> bool,
 ) {
     loom::model(move || {
         let size = Size::new(SIZE.into(), SIZE, RingKind::Split).unwrap();
-        let relay = Relay::new(size, RINGS, RINGS, BASE, event_idx, returns, vec![0]).unwrap();
+        let mut relay = Relay::new(size, RINGS, RINGS, BASE, event_idx, returns, vec![0]).unwrap();
+        let guest = Ram::new(BASE, true, fenced);
+        let shadow = Ram::new(0, false, fenced);
+        guest.store(AVAIL_INDEX, BASE.wrapping_add(in_flight));
+        relay.forward(&guest, &shadow, false).unwrap();
+        let boundary = if hold {
+            Boundary::new(Needs::One)
+        } else {
+            Boundary::never()
+        };
         let world = Arc::new(World {
-            guest: Ram::new(BASE, true, fenced),
-            shadow: Ram::new(0, false, fenced),
+            guest,
+            shadow,
             event_idx,
             gate: Gate::new(),
-            relay: Mutex::new(relay),
+            relay: Mutex::new(Some(Relayed::new(relay, boundary, false))),
             stop: AtomicBool::new(true),
             queued: AtomicBool::new(false),
             disabled: AtomicBool::new(false),
             told: AtomicBool::new(false),
             seen: AtomicBool::new(false),
+            reached: AtomicU16::new(0),
         });
         before(&world);
         world.begin();

@@ -1,0 +1,298 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What looks at a relayed queue leave to do: rings that come and go, a queue that is to be handed back,
+//! sides that lie.
+
+mod ring;
+
+use ring::Driver;
+use ring::Ram;
+use ring::Unmapped;
+use virtio::boundary::Boundary;
+use virtio::boundary::Needs;
+use virtio::queue::RingKind;
+use virtio::queue::Size;
+use virtio::relay::Relay;
+use virtio::relay::RelayError;
+use virtio::relay::Returns;
+use virtio::relay::Rings;
+use virtio::relayed::Pass;
+use virtio::relayed::Passed;
+use virtio::relayed::Relayed;
+use virtio::relayed::Unclear;
+
+const SIZE: u16 = 4;
+/// Where the rings of the device are.
+const SHADOW: Rings = Rings {
+    driver: Ram::BASE,
+    device: Ram::BASE + 16,
+};
+
+struct Scene {
+    queue: Relayed<Vec<u64>, Unmapped, Unmapped>,
+    driver: Driver,
+    guest: Ram,
+    shadow: Ram,
+    notified: u32,
+}
+
+impl Scene {
+    /// A queue that goes on at `start`, and was looked at once.
+    fn new(start: u16, event_idx: bool, returns: Returns, boundary: Boundary) -> Self {
+        let (driver, guest) = Driver::new(SIZE, start, event_idx);
+        let own = Rings {
+            driver: driver.addresses.driver,
+            device: driver.addresses.device,
+        };
+        let size = Size::new(SIZE.into(), SIZE, RingKind::Split).unwrap();
+        let relay = Relay::new(size, own, SHADOW, start, event_idx, returns, vec![0]).unwrap();
+        let mut scene = Self {
+            queue: Relayed::new(relay, boundary, false),
+            driver,
+            guest,
+            shadow: Ram::new(vec![0; 64]),
+            notified: 0,
+        };
+        scene.pass(Pass::Other);
+        scene
+    }
+
+    /// One of which nothing special is known.
+    fn plain() -> Self {
+        Self::new(1000, true, Returns::Promptly, Boundary::never())
+    }
+
+    /// One chain before the boundary.
+    fn near() -> Self {
+        Self::new(0xffff, true, Returns::Promptly, Boundary::new(Needs::One))
+    }
+
+    fn pass(&mut self, pass: Pass) -> Passed {
+        let notified = &mut self.notified;
+        self.queue
+            .pass(Some(&self.guest), &self.shadow, pass, 0, || *notified += 1)
+    }
+
+    /// A look while it is not known where the guest's rings are.
+    fn pass_without(&mut self, pass: Pass) -> Passed {
+        self.queue.pass(None::<&Ram>, &self.shadow, pass, 0, || {
+            panic!("the device is notified of nothing");
+        })
+    }
+
+    fn add(&mut self) {
+        self.driver
+            .add(&self.guest, &[], &[4], usize::MAX)
+            .expect("the ring is full");
+    }
+
+    /// The device uses its next chain.
+    fn uses(&mut self) {
+        let index = self.shadow.peek16(SHADOW.device + 2);
+        let slot = u64::from(index % SIZE);
+        let head = self.shadow.peek16(SHADOW.driver + 4 + 2 * slot);
+        self.shadow.poke16(SHADOW.device + 4 + 8 * slot, head);
+        self.shadow.poke16(SHADOW.device + 2, index.wrapping_add(1));
+    }
+
+    fn is_fine(&self) -> bool {
+        self.queue.broken().is_none()
+    }
+}
+
+const GONE: Unmapped = Unmapped(7);
+
+#[test]
+fn rings_may_go_while_there_is_nothing_to_do() {
+    let mut scene = Scene::plain();
+    assert_eq!(scene.queue.needed(), None);
+    scene.queue.miss(None, GONE);
+    assert!(scene.is_fine());
+    // Nor is an interrupt that means nothing a reason.
+    let passed = scene.pass_without(Pass::Other);
+    assert!(!passed.has_left_something() && scene.queue.needed().is_none());
+    // A kick is, but not for what was looked for before.
+    assert!(scene.pass_without(Pass::Kick).more);
+    scene.queue.miss(None, GONE);
+    assert!(scene.is_fine());
+    let before = scene.queue.needed();
+    scene.queue.miss(before, GONE);
+    assert_eq!(scene.queue.broken(), Some(RelayError::Guest(GONE)));
+}
+
+#[test]
+fn what_the_device_has_used_needs_the_rings() {
+    let mut scene = Scene::plain();
+    scene.add();
+    assert_eq!(scene.pass(Pass::Kick).forth.chains, 1);
+    assert!(!scene.pass_without(Pass::Other).more);
+    scene.uses();
+    assert!(scene.pass_without(Pass::Other).more);
+    let before = scene.queue.needed();
+    scene.queue.miss(before, GONE);
+    assert!(!scene.is_fine());
+}
+
+/// The worker has seen that there is something to do; it is done by an interrupt, and the guest takes its
+/// rings away, before the worker looks for them.
+#[test]
+fn rings_may_go_once_all_is_done() {
+    let mut scene = Scene::plain();
+    scene.add();
+    scene.pass(Pass::Kick);
+    scene.uses();
+    scene.queue.need();
+    let before = scene.queue.needed();
+    assert!(before.is_some());
+    let passed = scene.pass(Pass::Other);
+    assert!(passed.back.chains == 1 && !passed.has_left_something());
+    scene.queue.miss(before, GONE);
+    assert!(scene.is_fine());
+    // Nor is it to blame for what it needs since then.
+    scene.pass_without(Pass::Kick);
+    assert!(scene.queue.needed().is_some());
+    scene.queue.miss(before, GONE);
+    assert!(scene.is_fine());
+}
+
+#[test]
+fn a_drained_queue_needs_its_rings_for_what_is_held_back() {
+    for held in [false, true] {
+        let mut scene = Scene::near();
+        scene.add();
+        scene.pass(Pass::Kick);
+        scene.uses();
+        if held {
+            scene.add();
+        }
+        let passed = scene.pass(Pass::Other);
+        assert!(passed.drained && !passed.more);
+        assert_eq!(passed.forth.chains, 0, "held back");
+        assert_eq!(scene.queue.needed().is_some(), held);
+    }
+}
+
+#[test]
+fn a_queue_that_leaves_is_not_looked_at() {
+    let mut scene = Scene::near();
+    assert!(!scene.queue.leave(), "it is not drained");
+    scene.add();
+    scene.pass(Pass::Kick);
+    scene.uses();
+    scene.pass(Pass::Other);
+    scene.add();
+    assert!(scene.queue.leave());
+    for pass in [Pass::Kick, Pass::Other] {
+        assert_eq!(scene.pass(pass), Passed::default());
+    }
+    // Whoever is in the way has to be waited for a while: then the boundary is passed.
+    scene.queue.stay(true);
+    let passed = scene.pass(Pass::Other);
+    assert!(passed.drained && passed.watch && passed.forth.chains == 0);
+    let late = |scene: &mut Scene| {
+        let notified = &mut scene.notified;
+        scene
+            .queue
+            .pass(Some(&scene.guest), &scene.shadow, Pass::Other, 1000, || {
+                *notified += 1;
+            })
+    };
+    assert!(late(&mut scene).more);
+    assert_eq!(late(&mut scene).forth.chains, 1);
+    assert!(!scene.queue.leave());
+}
+
+#[test]
+fn a_broken_queue_is_left_to_the_worker() {
+    let mut scene = Scene::plain();
+    scene.add();
+    scene.pass(Pass::Kick);
+    scene.uses();
+    let index = scene.driver.avail.wrapping_add(100);
+    scene.guest.poke16(scene.driver.addresses.driver + 2, index);
+    // What was returned before is told of.
+    let passed = scene.pass(Pass::Other);
+    assert!(passed.more && !passed.drained && passed.back.chains == 1);
+    let why = scene.queue.broken();
+    assert!(matches!(why, Some(RelayError::AvailIndex { .. })));
+    // Nothing mends it, and the reason stays.
+    scene
+        .guest
+        .poke16(scene.driver.addresses.driver + 2, scene.driver.avail);
+    scene.queue.need();
+    let before = scene.queue.needed();
+    scene.queue.miss(before, GONE);
+    for pass in [Pass::Kick, Pass::Other] {
+        assert!(scene.pass(pass).more && scene.pass_without(pass).more);
+    }
+    assert_eq!(scene.queue.broken(), why);
+    assert!(!scene.queue.leave());
+    let stand = scene.queue.stand(&scene.guest, &scene.shadow, |_| ());
+    assert_eq!(stand, Err(Unclear::Rings(why.unwrap())));
+}
+
+#[test]
+fn a_queue_stands_where_all_was_returned() {
+    let mut scene = Scene::plain();
+    scene.add();
+    scene.add();
+    scene.pass(Pass::Kick);
+    scene.uses();
+    let mut returned = 0;
+    let stand = scene.queue.stand(&scene.guest, &scene.shadow, |moved| {
+        returned += moved.chains
+    });
+    assert_eq!((stand, returned), (Ok(1001), 1));
+}
+
+#[test]
+fn a_broken_queue_does_not_leave() {
+    let mut scene = Scene::near();
+    scene.add();
+    scene.pass(Pass::Kick);
+    scene.uses();
+    assert!(scene.pass(Pass::Other).drained);
+    let index = scene.driver.avail.wrapping_add(100);
+    scene.guest.poke16(scene.driver.addresses.driver + 2, index);
+    assert!(!scene.pass(Pass::Kick).drained);
+    assert!(!scene.queue.leave());
+}
+
+/// A kick returns nothing, and leaves it to the device's interrupt, if there is to be one.
+#[test]
+fn a_kick_leaves_what_was_used_to_an_interrupt() {
+    for (event_idx, returns, more) in [
+        (false, Returns::Promptly, false),
+        (false, Returns::Together, false),
+        (true, Returns::Promptly, false),
+        (true, Returns::Together, true),
+    ] {
+        let mut scene = Scene::new(1000, event_idx, returns, Boundary::never());
+        scene.add();
+        scene.pass(Pass::Kick);
+        scene.uses();
+        scene.add();
+        // The guest has asked late to be told of the first one.
+        if event_idx {
+            scene.driver.want_interrupt_at(&scene.guest, 1000);
+        }
+        let passed = scene.pass(Pass::Kick);
+        assert_eq!((passed.back.chains, passed.forth.chains), (0, 1));
+        assert_eq!(passed.more, more, "{event_idx} {returns:?}");
+        assert_eq!(scene.notified, if event_idx { 1 } else { 2 });
+    }
+}
+
+#[test]
+fn a_queue_that_polls_is_looked_at_all_the_time() {
+    let mut scene = Scene::plain();
+    assert!(!scene.pass(Pass::Other).watch);
+    let size = Size::new(SIZE.into(), SIZE, RingKind::Split).unwrap();
+    let own = Rings {
+        driver: scene.driver.addresses.driver,
+        device: scene.driver.addresses.device,
+    };
+    let relay = Relay::new(size, own, SHADOW, 1000, true, Returns::Promptly, vec![0]).unwrap();
+    scene.queue = Relayed::new(relay, Boundary::never(), true);
+    assert!(scene.pass(Pass::Other).watch && scene.pass_without(Pass::Other).watch);
+}
