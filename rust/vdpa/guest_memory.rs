@@ -23,10 +23,6 @@ use kernel::{
     prelude::*,
     static_lock_class,
     sync::{
-        barrier::{
-            smp_mb,
-            Full, //
-        },
         Arc,
         Mutex,
         MutexGuard, //
@@ -273,19 +269,15 @@ impl Memory for GuestMemory {
     }
 
     fn read_index(&self, addr: u64) -> Result<u16, Fault> {
-        let index = parts::read_index(&self.lock(), addr)?;
-
-        self.full_barrier();
-        Ok(index)
+        parts::read_index(&self.lock(), addr)
     }
 
     fn write_index(&self, addr: u64, index: u16) -> Result<(), Fault> {
-        self.full_barrier();
         parts::write_index(&self.lock(), addr, index)
     }
 
     fn full_barrier(&self) {
-        smp_mb(Full);
+        parts::full_barrier();
     }
 }
 

@@ -11,7 +11,11 @@ use kernel::{
         PAGE_SHIFT,
         PAGE_SIZE, //
     },
-    prelude::*, //
+    prelude::*,
+    sync::barrier::{
+        smp_mb,
+        Full, //
+    }, //
 };
 
 /// Says where in the machine's memory the bytes of a consumer are.
@@ -116,18 +120,25 @@ pub(crate) fn write(memory: &impl Translate, addr: u64, buf: &[u8]) -> Result<()
     })
 }
 
-/// Loads a 16-bit number, without ordering.
+/// Orders all accesses before against all after.
+pub(crate) fn full_barrier() {
+    smp_mb(Full);
+}
+
+/// Loads a 16-bit number, and all that is accessed after it afterwards.
 pub(crate) fn read_index(memory: &impl Translate, addr: u64) -> Result<u16, Fault> {
     let mut index = 0;
     with_index(memory, addr, false, |ptr| {
         // SAFETY: `ptr` is valid and aligned. Others write it by single accesses, too.
         index = u16::from_le(unsafe { ptr.read_volatile() });
     })?;
+    full_barrier();
     Ok(index)
 }
 
-/// Stores a 16-bit number, without ordering.
+/// Stores a 16-bit number, after all that was accessed before.
 pub(crate) fn write_index(memory: &impl Translate, addr: u64, index: u16) -> Result<(), Fault> {
+    full_barrier();
     with_index(memory, addr, true, |ptr| {
         // SAFETY: `ptr` is valid and aligned. Others read it by single accesses, too.
         unsafe { ptr.write_volatile(index.to_le()) };

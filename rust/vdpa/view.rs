@@ -21,10 +21,6 @@ use kernel::{
     page::PAGE_SHIFT,
     prelude::*,
     sync::{
-        barrier::{
-            smp_mb,
-            Full, //
-        },
         Arc,
         SpinLockIrq,
         SpinLockIrqGuard, //
@@ -273,19 +269,15 @@ impl Memory for Access<'_> {
     }
 
     fn read_index(&self, addr: u64) -> Result<u16, Fault> {
-        let index = parts::read_index(self, addr)?;
-
-        self.full_barrier();
-        Ok(index)
+        parts::read_index(self, addr)
     }
 
     fn write_index(&self, addr: u64, index: u16) -> Result<(), Fault> {
-        self.full_barrier();
         parts::write_index(self, addr, index)
     }
 
     fn full_barrier(&self) {
-        smp_mb(Full);
+        parts::full_barrier();
     }
 }
 
