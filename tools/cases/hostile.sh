@@ -428,6 +428,33 @@ case_returns_what_it_was_not_given() {
 	done
 }
 
+# A device that was stopped in the middle of that has no place at which another one could go on.
+# drivers: vf_vdpa
+# limit: 240
+case_returns_out_of_order() {
+	model
+	misbehave out-of-order
+	"$CLIENT" suspend "$NODE" --count 500 --rounds 2 >/tmp/suspend.log
+	not_suspended "virtqueue 1: chain * was not returned in its turn, and some are still out"
+	# The same behind a relay, once it has told where its guest is.
+	"$CLIENT" suspend "$NODE" --start 1000 --count 40000 >/tmp/suspend.log &
+	CLIENT_PID=$!
+	run_ok wait_for "$SOON" is_relayed
+	misbehave out-of-order
+	run_ok wait_for "$SOON" ended "$CLIENT_PID"
+	not_suspended "relayed virtqueue 1: the device has not kept the order"
+}
+
+# not_suspended TEXT: the client says so, the device demands a reset, and the log says why
+not_suspended() {
+	match "$(cat /tmp/suspend.log)" "*not ok*VHOST_VDPA_SUSPEND: *(os error 5)*its status is 0x4f*" \
+		"it is not suspended: $(grep "not ok" /tmp/suspend.log)"
+	match "$(log_since | grep -F "vf_vdpa $M: ")" "*: $1*" "the log says why"
+	behave
+	it_works
+	log_mark
+}
+
 # The kernel passes commands on to the device, and waits for its answer.
 # drivers: vf_vdpa
 # limit: 180

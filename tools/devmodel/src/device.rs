@@ -49,6 +49,8 @@ pub struct Device {
     pub(crate) counts: Counts,
     /// A ring has more than was done in one turn.
     pub(crate) unfinished: bool,
+    /// A frame was kept that was to be sent.
+    pub(crate) keeps: bool,
     /// The status that is shown until a reset has come to its end.
     pub(crate) late: Option<(Instant, u8)>,
     flips: bool,
@@ -86,6 +88,7 @@ impl Device {
             net: Net::new(&shape),
             counts: Counts::default(),
             unfinished: false,
+            keeps: false,
             late: None,
             flips: false,
             looked_at: false,
@@ -282,6 +285,7 @@ impl Device {
         self.rings.iter_mut().for_each(|ring| *ring = None);
         self.net = Net::new(&self.shape);
         self.unfinished = false;
+        self.keeps = false;
     }
 
     pub(crate) fn reset_queue(&mut self, queue: u16) {

@@ -50,6 +50,8 @@ pub enum Misbehaviour {
     UsedIndexJump,
     /// Used entries have an id that no ring has
     UsedBadId,
+    /// The first frame that is sent from now on is kept, and those behind it are returned
+    OutOfOrder,
     /// At once: writes where nothing is mapped, and to the rings that it was given last
     DmaOutside,
     /// It reaches memory although it may not be a bus master

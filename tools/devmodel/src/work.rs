@@ -83,6 +83,10 @@ impl Device {
                 let Some(chain) = transmit.next(reach) else {
                     break;
                 };
+                if !self.keeps && self.behaviour.does(Misbehaviour::OutOfOrder) {
+                    self.keeps = true;
+                    continue;
+                }
                 let frame = net::returned(chain.gather(reach));
                 let room = receive.as_mut().and_then(|receive| receive.next(reach));
                 match (frame, room, &mut receive) {

@@ -66,6 +66,8 @@ pub fn run(
     });
     let Some(outcome) = report.step(format!("{count} frames each way, with {rounds} stops"), ran)
     else {
+        let port = ports.first().context("no port")?;
+        report.note(format!("its status is {:#x}", port.device.status()?));
         return Ok(());
     };
     report.check(
