@@ -222,6 +222,24 @@ case_broken_rings_are_not_suspended() {
 	match "$(log_since)" "*vf_vdpa $A: relayed virtqueue*: available *" "the log says what is wrong"
 }
 
+# A device that may do requests in any order has to finish them before it is stopped.
+# drivers: vf_vdpa
+# limit: 240
+case_waits_for_what_is_being_done() {
+	local slow
+	modprobe vhost_vdpa
+	slow=$(entropy_function slow)
+	bind_driver "$slow" || die "binding $slow" "$(dmesg | tail -n 3)"
+	run_ok vdpa_add "$slow" r
+	bus vhost r || die "giving r to vhost_vdpa"
+	wait_for "$SOON" vhost_node r
+	log_mark
+	client busy "$(vhost_node r)"
+	match "$(log_since)" "*vf_vdpa $slow: virtqueue 0: the device does not finish*" "the log says why it is not stopped"
+	# The same with a relay between.
+	client busy "$(vhost_node r)" --start 1000
+}
+
 # Who serves a queue, and for how long, for administrators.
 # limit: 120
 case_tells_who_serves_it_for_how_long() {

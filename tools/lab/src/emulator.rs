@@ -298,6 +298,11 @@ fn functions(command: &mut Command, sockets: &Path, queued: bool) {
             "-device",
             "virtio-rng-pci,rng=entropy,disable-legacy=on,iommu_platform=on,vectors=0",
         ])
+        // One that has a byte in ten seconds.
+        .args([
+            "-device",
+            "virtio-rng-pci,rng=entropy,max-bytes=1,period=10000,disable-legacy=on,iommu_platform=on",
+        ])
         // One that shares its IOMMU group, with the bridge that hides it. The last, as what names
         // no bus might be put there.
         .args(["-netdev", "user,id=groupednet,restrict=on"])

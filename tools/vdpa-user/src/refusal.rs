@@ -49,20 +49,25 @@ pub fn is_absent(errno: Errno) -> bool {
     )
 }
 
-/// Whether a request failed as the device does not offer what it is about.
-pub fn is_not_offered(error: &Error) -> bool {
+/// What the kernel has said, if it was asked.
+pub fn errno(error: &Error) -> Option<Errno> {
     if let Some(errno) = error.downcast_ref::<Errno>() {
-        return is_absent(*errno);
+        return Some(*errno);
     }
     // The crate `vhost` keeps what the kernel has said to itself.
-    error.chain().any(|cause| {
+    error.chain().find_map(|cause| {
         let said = match cause.downcast_ref::<vhost::Error>() {
             Some(vhost::Error::IoctlError(said)) => Some(said),
             _ => cause.downcast_ref::<std::io::Error>(),
         };
         said.and_then(std::io::Error::raw_os_error)
-            .is_some_and(|number| is_absent(Errno::from_raw(number)))
+            .map(Errno::from_raw)
     })
+}
+
+/// Whether a request failed as the device does not offer what it is about.
+pub fn is_not_offered(error: &Error) -> bool {
+    errno(error).is_some_and(is_absent)
 }
 
 /// Whether a device was set up, and then refused to run as it was.

@@ -2,6 +2,7 @@
 
 //! The sub-commands.
 
+pub mod busy;
 pub mod cost;
 pub mod hold;
 pub mod info;
@@ -116,6 +117,13 @@ pub enum Command {
         /// How often
         #[arg(long, default_value_t = 100)]
         rounds: u32,
+    },
+    /// Suspend a slow source of entropy: it must finish before it is stopped
+    Busy {
+        /// A /dev/vhost-vdpa-N
+        device: PathBuf,
+        #[command(flatten)]
+        setup: Setup,
     },
     /// Tell a device what to let pass, and resume it: it must remember
     Remember {
@@ -267,6 +275,7 @@ impl Command {
                 setup,
             } => remap::run(report, wire, *rounds, *setup),
             Self::Lie { proof, rounds } => lie::run(report, proof, *rounds),
+            Self::Busy { device, setup } => busy::run(report, device, *setup),
             Self::Remember { wire, rounds } => remember::run(report, wire, *rounds),
             Self::Cost {
                 wire,
