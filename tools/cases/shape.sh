@@ -140,6 +140,37 @@ case_suspends_itself_without_queue_reset() {
 	others_work
 }
 
+# One of each command that a driver can send, to a device which is reset as a whole when it is
+# stopped: what it was told is told to it again, and no more.
+# drivers: vf_vdpa
+# limit: 120
+case_is_told_everything_again() {
+	local bit all=$LEAST
+	# With checksums and segments to switch, modes, announcements, coalescing, hashes and RSS.
+	local more=(1 2 7 20 21 52 53 57 60)
+	model --no-ring-reset --queue-pairs 2 --offer "${more[@]}"
+	for bit in 3 5 16 17 18 19 22 23 "${more[@]}"; do
+		all=$((all | 1 << bit))
+	done
+	run_ok vdpa dev del m
+	run_ok vdpa_add "$M" m device_features "$(hex $all)"
+	run_ok bus vhost m
+	wait_for "$SOON" vhost_node m
+	client_until "holding what was told again" /tmp/tell.log tell "$(vhost_node m)"
+	eq "$(tells commands)" 36 "it has answered 20 commands, and 16 again"
+	# Addresses, modes, the VLAN that is left, the class of MQ in the order in which it was told,
+	# offloads, coalescing.
+	local told=(
+		0101026677889900 01000100000002112233445500000000
+		000000 000101 000200 000301 000400 000501 02002301
+		04000200 040201000000000000000000000000 04013f0000000100000000000100020004"11223344"
+		05008200000000000000 06000a00000014000000 06010700000008000000 0602030000000500000006000000
+	)
+	eq "$(tells 'told | join(" ")')" "${told[*]}" "all that it has been told since"
+	client_kill
+	it_works
+}
+
 # needs: time
 # drivers: vf_vdpa
 # limit: 240

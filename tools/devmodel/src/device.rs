@@ -319,6 +319,8 @@ impl Device {
             #[serde(flatten)]
             counts: &'a Counts,
             misbehaves: Vec<String>,
+            /// Commands since the last reset.
+            told: &'a [String],
         }
         Ok(serde_json::to_string(&State {
             status: self.registers.status,
@@ -326,6 +328,7 @@ impl Device {
             refused: self.memory.refused(),
             counts: &self.counts,
             misbehaves: self.behaviour.names(),
+            told: self.net.told(),
         })?)
     }
 }

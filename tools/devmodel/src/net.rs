@@ -2,8 +2,8 @@
 
 //! What makes it a network device: its configuration, its commands, its frames.
 
-use crate::layout;
 use crate::shape::Shape;
+use crate::{feature, layout};
 
 /// Its address at first.
 const MAC: [u8; 6] = [0x52, 0x54, 0, 0, 0, 0x30];
@@ -11,6 +11,12 @@ const MAC: [u8; 6] = [0x52, 0x54, 0, 0, 0, 0x30];
 const LINK_UP: u8 = 1;
 /// The MTU that it shows.
 const MTU: u16 = 1500;
+/// What it can do with hashes: the longest key, the longest table, and types (virtio 1.3, 5.1.4).
+const LONGEST_KEY: u8 = 40;
+const LONGEST_TABLE: u16 = 128;
+const HASH_TYPES: u32 = 0x3f;
+/// Commands that are remembered.
+const REMEMBERED: usize = 64;
 /// Length of the header before each frame.
 const HEADER_LEN: usize = 12;
 /// Offset in it of the number of buffers that a received frame takes.
@@ -25,6 +31,8 @@ pub const ERR: u8 = 1;
 pub struct Net {
     config: Vec<u8>,
     pairs: u16,
+    /// The commands that were carried out, the first ones, in hexadecimal.
+    told: Vec<String>,
 }
 
 impl Net {
@@ -34,14 +42,30 @@ impl Net {
         config.extend(1_u16.to_le_bytes());
         config.extend(shape.max_pairs.unwrap_or(shape.queue_pairs).to_le_bytes());
         config.extend(MTU.to_le_bytes());
-        config.extend([0; 12]);
+        config.extend([0; 5]);
+        if [feature::RSS, feature::HASH_REPORT]
+            .iter()
+            .any(|bit| shape.offer.contains(bit))
+        {
+            config.push(LONGEST_KEY);
+            config.extend(LONGEST_TABLE.to_le_bytes());
+            config.extend(HASH_TYPES.to_le_bytes());
+        } else {
+            config.extend([0; 7]);
+        }
         let length = shape.config_len as usize;
         config.extend((config.len()..length).map(|at| at as u8));
         config.truncate(length);
         Self {
             config,
             pairs: shape.queue_pairs,
+            told: Vec::new(),
         }
+    }
+
+    /// The commands that were carried out, the first ones, in hexadecimal.
+    pub fn told(&self) -> &[String] {
+        &self.told
     }
 
     /// Copies from the configuration; what lies behind its end is 0.
@@ -56,20 +80,41 @@ impl Net {
         }
     }
 
-    /// Carries out a command of the control queue, and returns the answer.
-    pub fn command(&mut self, command: &[u8]) -> u8 {
+    /// Carries out a command of a driver that has accepted `features`, and returns the answer.
+    pub fn command(&mut self, features: u64, command: &[u8]) -> u8 {
+        if !self.allows(features, command) {
+            return ERR;
+        }
+        if let [1, 1, mac @ ..] = command {
+            for (byte, value) in self.config.iter_mut().zip(mac) {
+                *byte = *value;
+            }
+        }
+        if self.told.len() < REMEMBERED {
+            self.told
+                .push(command.iter().map(|byte| format!("{byte:02x}")).collect());
+        }
+        OK
+    }
+
+    /// Whether there is such a command (virtio 1.3, 5.1.6.5), with these features.
+    fn allows(&self, features: u64, command: &[u8]) -> bool {
+        let has = |bit: u32| (features >> bit) & 1 == 1;
         match command {
-            [0, 0..=5, 0 | 1] | [1, 0, ..] | [2, 0 | 1, _, _] => OK,
-            [1, 1, mac @ ..] if mac.len() == MAC.len() => {
-                for (byte, value) in self.config.iter_mut().zip(mac) {
-                    *byte = *value;
-                }
-                OK
+            [0, 0 | 1, 0 | 1] | [1, 0, _, ..] => has(feature::CTRL_RX),
+            [0, 2..=5, 0 | 1] => has(feature::CTRL_RX_EXTRA),
+            [1, 1, mac @ ..] => has(feature::CTRL_MAC_ADDR) && mac.len() == MAC.len(),
+            [2, 0 | 1, _, _] => has(feature::CTRL_VLAN),
+            [3, 0] => has(feature::GUEST_ANNOUNCE),
+            [4, 0, low, high] => {
+                has(feature::MQ) && (1..=self.pairs).contains(&u16::from_le_bytes([*low, *high]))
             }
-            [4, 0, low, high] if (1..=self.pairs).contains(&u16::from_le_bytes([*low, *high])) => {
-                OK
-            }
-            _ => ERR,
+            [4, 1, _, ..] => has(feature::RSS),
+            [4, 2, _, ..] => has(feature::HASH_REPORT),
+            [5, 0, offloads @ ..] => has(feature::CTRL_GUEST_OFFLOADS) && offloads.len() == 8,
+            [6, 0 | 1, parameters @ ..] => has(feature::NOTF_COAL) && parameters.len() == 8,
+            [6, 2, parameters @ ..] => has(feature::VQ_NOTF_COAL) && parameters.len() == 12,
+            _ => false,
         }
     }
 }
@@ -102,14 +147,29 @@ mod tests {
     #[test]
     fn commands_are_answered() {
         let mut net = Net::new(&shape("--queue-pairs 2"));
-        assert_eq!(net.command(&[0, 0, 1]), OK);
-        assert_eq!(net.command(&[4, 0, 2, 0]), OK);
-        assert_eq!(net.command(&[4, 0, 3, 0]), ERR);
-        assert_eq!(net.command(&[1, 1, 2, 3, 4, 5, 6, 7]), OK);
+        let all = shape("--queue-pairs 2 --offer 52").features();
+        assert_eq!(net.command(all, &[0, 0, 1]), OK);
+        assert_eq!(net.command(all, &[4, 0, 2, 0]), OK);
+        assert_eq!(net.command(all, &[4, 0, 3, 0]), ERR);
+        assert_eq!(net.command(all, &[1, 1, 2, 3, 4, 5, 6, 7]), OK);
         let mut data = [0; 6];
         net.read(0, &mut data);
         assert_eq!(data, [2, 3, 4, 5, 6, 7]);
-        assert_eq!(net.command(&[]), ERR);
+        assert_eq!(net.command(all, &[]), ERR);
+        assert_eq!(net.command(all, &[[6, 2], [0; 2]].concat()), ERR);
+        assert_eq!(net.command(all, &[&[6, 2][..], &[0; 12]].concat()), OK);
+        assert_eq!(net.command(all, &[&[6, 0][..], &[0; 8]].concat()), ERR);
+        assert_eq!(net.told()[..3], ["000001", "04000200", "0101020304050607"]);
+        assert_eq!(net.told().len(), 4);
+    }
+
+    #[test]
+    fn hashes_are_described_if_there_are_any() {
+        let mut data = [0; 7];
+        Net::new(&shape("")).read(17, &mut data);
+        assert_eq!(data, [0; 7]);
+        Net::new(&shape("--offer 57")).read(17, &mut data);
+        assert_eq!(data, [40, 128, 0, 0x3f, 0, 0, 0]);
     }
 
     #[test]

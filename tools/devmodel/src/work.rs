@@ -121,6 +121,7 @@ impl Device {
         let Some(mut ring) = self.take(queue) else {
             return;
         };
+        let features = self.registers.driver_features;
         let reach = self.memory.reach();
         let mut done = 0;
         loop {
@@ -128,7 +129,7 @@ impl Device {
                 let Some(chain) = ring.next(reach) else {
                     break;
                 };
-                let answer = self.net.command(&chain.gather(reach));
+                let answer = self.net.command(features, &chain.gather(reach));
                 let len = chain.scatter(reach, &[answer]);
                 ring.complete(reach, &chain, len, &self.behaviour);
                 done += 1;

@@ -25,6 +25,10 @@ use crate::ring::Areas;
 
 /// Feature bits by number (virtio 1.3, 5.1.3 and 6).
 pub mod feature {
+    /// The driver takes frames without a checksum.
+    pub const GUEST_CSUM: u64 = 1 << 1;
+    /// What the driver takes can be changed.
+    pub const CTRL_GUEST_OFFLOADS: u64 = 1 << 2;
     /// The maximal MTU is in the configuration space.
     pub const MTU: u64 = 1 << 3;
     /// The hardware address is in the configuration space.
@@ -39,6 +43,10 @@ pub mod feature {
     pub const CTRL_RX: u64 = 1 << 18;
     /// VLANs can be filtered.
     pub const CTRL_VLAN: u64 = 1 << 19;
+    /// More receive modes can be set.
+    pub const CTRL_RX_EXTRA: u64 = 1 << 20;
+    /// The driver can be told to announce itself.
+    pub const GUEST_ANNOUNCE: u64 = 1 << 21;
     /// The hardware address can be set.
     pub const CTRL_MAC_ADDR: u64 = 1 << 23;
     /// There are several queue pairs.
@@ -51,6 +59,14 @@ pub mod feature {
     pub const ACCESS_PLATFORM: u64 = 1 << 33;
     /// Packed rings.
     pub const RING_PACKED: u64 = 1 << 34;
+    /// Chains are returned in the order in which they came.
+    pub const IN_ORDER: u64 = 1 << 35;
+    /// Interrupts of a queue can be put off.
+    pub const VQ_NOTF_COAL: u64 = 1 << 52;
+    /// Interrupts can be put off.
+    pub const NOTF_COAL: u64 = 1 << 53;
+    /// Hashes of frames are reported.
+    pub const HASH_REPORT: u64 = 1 << 57;
 }
 
 /// Device status bits (virtio 1.3, 2.1).

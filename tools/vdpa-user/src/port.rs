@@ -49,6 +49,9 @@ pub struct Setup {
     /// Use the control queue
     #[arg(skip)]
     pub control: bool,
+    /// Accept everything that is offered, but what changes the rings
+    #[arg(skip)]
+    pub everything: bool,
     /// How far the addresses of the control queue are from those of the others
     #[arg(skip)]
     pub control_shift: u64,
@@ -66,6 +69,7 @@ impl Default for Setup {
             doorbell: false,
             late: false,
             control: false,
+            everything: false,
             control_shift: 0,
         }
     }
@@ -205,6 +209,9 @@ impl Port {
         if setup.control {
             needed |= feature::CTRL_VQ;
             wanted |= feature::CTRL_RX | feature::CTRL_VLAN | feature::CTRL_MAC_ADDR;
+        }
+        if setup.everything {
+            wanted = !(feature::EVENT_IDX | feature::RING_PACKED | feature::IN_ORDER);
         }
         let missing = needed & !offered;
         ensure!(

@@ -11,6 +11,7 @@ pub mod queues;
 pub mod remap;
 pub mod remember;
 pub mod suspend;
+pub mod tell;
 pub mod transfer;
 pub mod unannounced;
 
@@ -132,6 +133,11 @@ pub enum Command {
         /// How often it is resumed
         #[arg(long, default_value_t = 2)]
         rounds: u32,
+    },
+    /// Tell a device everything that its features allow, resume it, and keep it open until killed
+    Tell {
+        /// A /dev/vhost-vdpa-N
+        device: PathBuf,
     },
     /// Measure what a relay costs, against a device that serves its rings alone
     Cost {
@@ -277,6 +283,7 @@ impl Command {
             Self::Lie { proof, rounds } => lie::run(report, proof, *rounds),
             Self::Busy { device, setup } => busy::run(report, device, *setup),
             Self::Remember { wire, rounds } => remember::run(report, wire, *rounds),
+            Self::Tell { device } => tell::run(report, device),
             Self::Cost {
                 wire,
                 rounds,

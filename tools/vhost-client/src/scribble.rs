@@ -86,10 +86,18 @@ impl Scribbler {
     }
 
     fn bring_up(&mut self, offered: u64) -> Result<()> {
+        // All that has commands, but MQ and RSS: the number of the control queue depends on them.
         let wanted = feature::CTRL_VQ
             | feature::CTRL_RX
+            | feature::CTRL_RX_EXTRA
             | feature::CTRL_VLAN
             | feature::CTRL_MAC_ADDR
+            | feature::CTRL_GUEST_OFFLOADS
+            | feature::GUEST_CSUM
+            | feature::GUEST_ANNOUNCE
+            | feature::HASH_REPORT
+            | feature::NOTF_COAL
+            | feature::VQ_NOTF_COAL
             | if self.random.bool() {
                 feature::EVENT_IDX
             } else {

@@ -29,6 +29,7 @@ const SETUP: Setup = Setup {
     doorbell: false,
     late: false,
     control: true,
+    everything: false,
     control_shift: 0,
 };
 
