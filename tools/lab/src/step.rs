@@ -40,8 +40,9 @@ pub fn aloud(print: impl FnOnce()) {
 const WORTH_SAYING: Duration = Duration::from_secs(2);
 /// How often a step without a terminal says that it is alive.
 const REMINDER: Duration = Duration::from_secs(20);
-/// Time that a step may take: none comes near it unless it hangs.
-const LIMIT: Duration = Duration::from_secs(1800);
+/// Time that a step may take: none comes near it unless it hangs. A kernel takes half an hour on two
+/// processors that do nothing else.
+const LIMIT: Duration = Duration::from_secs(5400);
 /// How much longer it may take in a thread that whispers, and has less right to the processor.
 const PATIENCE: u32 = 4;
 /// Lines of the log that a failed step shows.
