@@ -46,8 +46,11 @@ talk() {
 		    first, last = start // 4, (start + length + 3) // 4
 		    numbers = struct.pack(f">{last - first}I", *range(first, last))
 		    return numbers[start - 4 * first :][:length]
+		def timer():  # struct tcp_info: how often it has run out, and microseconds to the next time
+		    info = wire.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)
+		    return info[2], struct.unpack_from("I", info, 8)[0] // 1000
 		sent = received = 0
-		silence, last = 0, time.monotonic()
+		silence, why, waiting, last = 0, (0, 0), (0, 0), time.monotonic()
 		print("connected", flush=True)
 		while not ending or received < sent:
 		    more = not ending and sent - received < 4096
@@ -59,17 +62,32 @@ talk() {
 		        if data != text(received, len(data)) or not data:
 		            sys.exit(f"wrong or no data behind byte {received}")
 		        received += len(data)
-		        silence, last = max(silence, time.monotonic() - last), time.monotonic()
-		    elif time.monotonic() - last > 100:
-		        sys.exit(f"nothing has come back for 100 s, behind byte {received}")
-		print(f"{received} bytes came back, the longest silence was {silence * 1000:.0f} ms")
+		        now = time.monotonic()
+		        if now - last > silence:
+		            silence, why = now - last, waiting
+		        waiting, last = (0, 0), now
+		        print(received, flush=True)
+		    else:
+		        waiting = max(waiting, timer())
+		        if time.monotonic() - last > 100:
+		            sys.exit(f"nothing has come back for 100 s, behind byte {received}")
+		print(
+		    f"{received} bytes came back, the longest silence was {silence * 1000:.0f} ms: "
+		    f"TCP has sent again {why[0]} times in it, and would have waited {why[1]} ms for the next"
+		)
 	PYTHON
 	: >"$1"
 	ip netns exec right python3 /tmp/talk.py "$LEFT" >"$1" 2>&1 &
 }
 
-# ends_talking PID LOG: the connection has lived through it all
+# has_talked LOG BYTES: so many have come back
+has_talked() {
+	[ "$(tail -n 1 "$1")" -ge "$2" ]
+}
+
+# ends_talking PID LOG: the connection has lived through it all, and goes on by itself
 ends_talking() {
+	run_ok wait_for "$LATER" has_talked "$2" $(($(tail -n 1 "$2") + 16384))
 	kill -TERM "$1"
 	ends_well "$1" "the guest's connection has survived" "$2"
 	echo "# $(tail -n 1 "$2")"
@@ -276,8 +294,26 @@ case_hands_back() {
 		match "$state" "*vq $queue: *, 1 hand_backs*" "queue $queue was relayed once: $(grep "^vq $queue:" <<<"$state")"
 	done
 	part direct
+	alone 0 1
 	run_ok in_ns right ping -q -c 20 -i 0.1 -W 20 "$LEFT"
+	still_alone 0 1
 	traffic_survives
+}
+
+# alone QUEUE..., still_alone QUEUE...: nothing was relayed by a between the two
+alone() {
+	RELAYED=$(relayed_chains "$@")
+}
+
+still_alone() {
+	eq "$(relayed_chains "$@")" "$RELAYED" "the device serves its queues alone (queue, forwarded, returned)"
+}
+
+relayed_chains() {
+	local queue
+	for queue; do
+		echo "$queue $(counted "$A" forwarded "$queue") $(counted "$A" returned "$queue");"
+	done
 }
 
 # heard MAC TIMES: so often has the neighbour been told where the station is
@@ -383,7 +419,9 @@ case_cost() {
 		sends relayed
 		run_ok guest_run here 300 "send $RINGFUL $RIGHT $STATION"
 		run_ok wait_for "$SOON" serves 1 Enabled
+		alone 1
 		sends returned
+		still_alone 1
 	done
 	guest_stop here
 	virtualise "$NODE_A,x-svq=on"

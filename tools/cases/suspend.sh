@@ -181,12 +181,6 @@ merged_frames() {
 	[ "$FAILURES" -eq 0 ] || exit 1
 }
 
-counted() { # counted BDF COUNTER [QUEUE]: what was counted of it, or of its first receive queue
-	local count
-	count=$(grep "^vq ${3:-0}: " "$DEBUG/vf_vdpa-$1/state" | sed -n "s/.*, \([0-9]*\) $2.*/\1/p")
-	echo "${count:-0}"
-}
-
 was_handed_back() { # was_handed_back BDF: its first receive queue was
 	[ "$(counted "$1" hand_backs)" -gt 0 ]
 }

@@ -105,6 +105,13 @@ info() {
 	"$CLIENT" info "$1" | sed -n '/^{/p' | jq -c ".$2"
 }
 
+# counted BDF COUNTER [QUEUE]: what the state file says of it, or of the first queue; 0 if nothing
+counted() {
+	local count
+	count=$(grep "^vq ${3:-0}: " "$DEBUG/vf_vdpa-$1/state" | sed -n "s/.*, \([0-9]*\) $2.*/\1/p")
+	echo "${count:-0}"
+}
+
 vdpa_features() { # vdpa_features BDF: the features that a device on it can have, as a number
 	modprobe vhost_vdpa
 	vdpa_add "$1" probe
