@@ -124,7 +124,8 @@ impl<B: DerefMut<Target = [u64]>, G: Copy, S: Copy> Relayed<B, G, S> {
         self.relay.shadow()
     }
 
-    /// How far the chains are that were passed on, and those that were returned, by the guest's indices.
+    /// How far the chains are that were passed on, and those that were returned, by the guest's indices: for
+    /// tests.
     #[must_use]
     pub const fn indices(&self) -> (u16, u16) {
         (self.relay.next_avail(), self.relay.next_used())
@@ -194,7 +195,7 @@ impl<B: DerefMut<Target = [u64]>, G: Copy, S: Copy> Relayed<B, G, S> {
         passed.more |= self.boundary.look(sight, now);
         passed.watch = self.watches();
         // Nobody tells again of what is left. With nothing held back, whoever makes the first chain behind
-        // the boundary available does.
+        // the boundary available does. What is held back while the device has chains waits for those.
         self.set_needed(passed.more || (passed.drained && left.held));
         Ok(())
     }

@@ -17,6 +17,7 @@ use kernel::{
     sync::Arc,
     time::Instant, //
 };
+use vdpa::view::View;
 use virtio::status::Status;
 
 /// What became of a hand-back.
@@ -24,7 +25,7 @@ use virtio::status::Status;
 pub(crate) enum HandedBack {
     /// The device serves the consumer's rings.
     Done,
-    /// Somebody has the lock of the function.
+    /// Somebody has the lock of the function, or the consumer's rings are not there just now.
     Blocked,
     /// The relay is about to end anyhow.
     Ending,
@@ -34,12 +35,13 @@ pub(crate) enum HandedBack {
 /// where a device begins, and its rings are not looked at.
 pub(crate) struct HandBack {
     ring: Ring,
+    view: Arc<View>,
     shared: Arc<Shared>,
 }
 
 impl HandBack {
-    pub(crate) fn new(ring: Ring, shared: Arc<Shared>) -> Self {
-        Self { ring, shared }
+    pub(crate) fn new(ring: Ring, view: Arc<View>, shared: Arc<Shared>) -> Self {
+        Self { ring, view, shared }
     }
 
     /// Has the device serve the consumer's rings by itself. Sleeps.
@@ -60,6 +62,10 @@ impl HandBack {
 
         if !runs || !relayed {
             return Ok(HandedBack::Ending);
+        }
+        // A consumer at rest may be mapping its rings anew. The device looks at them at once.
+        if self.view.access().is_none() {
+            return Ok(HandedBack::Blocked);
         }
         let hardware = self
             .shared

@@ -71,8 +71,8 @@ impl Queue {
         if self.gate().kick() == Look::NotNeeded {
             return;
         }
-        // A process may have any number of its queues kicked by what one of them signals, which nobody
-        // but the device has asked for.
+        // A process may have any number of its queues kicked by what one of them signals. In an interrupt
+        // nobody but a device has asked for that work.
         if in_hard_interrupt() {
             self.work.data().note_kick();
             self.work.queue();

@@ -82,12 +82,6 @@ impl fmt::Display for Broken {
     }
 }
 
-impl From<RelayError<Fault, OutOfBounds>> for Broken {
-    fn from(error: RelayError<Fault, OutOfBounds>) -> Self {
-        Self::Rings(error)
-    }
-}
-
 /// A virtqueue whose rings the device does not see.
 pub(crate) struct RelayQueue {
     queue: Relayed<KVec<u64>, Fault, OutOfBounds>,
@@ -215,7 +209,7 @@ impl RelayQueue {
     pub(crate) fn leave(&mut self) -> Option<HandBack> {
         self.queue
             .leave()
-            .then(|| HandBack::new(self.ring, self.shared.clone()))
+            .then(|| HandBack::new(self.ring, self.view.clone(), self.shared.clone()))
     }
 
     /// Has the rings looked at again, after the queue could not be handed back.

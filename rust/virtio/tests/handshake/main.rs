@@ -15,6 +15,7 @@ use virtio::relayed::Pass;
 
 use crate::world::interleave;
 use crate::world::Before;
+use crate::world::End;
 use crate::world::World;
 use crate::world::AVAIL_INDEX;
 use crate::world::BASE;
@@ -31,8 +32,9 @@ fn wakes(
     fine: fn(&World) -> bool,
 ) {
     for (kind, matters) in KINDS.into_iter().zip(matters) {
-        interleave(kind, true, false, before, this, other, fine);
-        let sleeps = catch_unwind(|| interleave(kind, false, false, before, this, other, fine));
+        interleave(kind, true, End::Never, before, this, other, fine);
+        let sleeps =
+            catch_unwind(|| interleave(kind, false, End::Never, before, this, other, fine));
         assert_eq!(sleeps.is_err(), matters, "{kind:?}");
     }
 }
@@ -95,7 +97,7 @@ fn what_comes_while_the_device_is_busy_is_passed_on() {
         interleave(
             kind,
             true,
-            false,
+            End::Never,
             (1, |_| ()),
             World::work,
             World::guest_adds,
@@ -111,7 +113,7 @@ fn a_kick_and_an_interrupt_come_at_once() {
         interleave(
             kind,
             true,
-            false,
+            End::Never,
             (1, |_| ()),
             |world| {
                 world.work();
@@ -161,7 +163,7 @@ fn a_relay_that_is_paused_hears_the_device_when_it_goes_on() {
             interleave(
                 kind,
                 true,
-                false,
+                End::Never,
                 (1, |_| ()),
                 pause,
                 World::device_uses,
@@ -202,7 +204,7 @@ fn nothing_is_passed_on_by_a_relay_that_is_paused() {
     for other in [World::guest_adds, World::device_uses] {
         let run = |this: fn(&World)| {
             let fine = |world: &World| world.seen.load(Ordering::Acquire);
-            interleave(KINDS[1], true, false, (1, |_| ()), this, other, fine);
+            interleave(KINDS[1], true, End::Never, (1, |_| ()), this, other, fine);
         };
         run(|world| {
             world.work();
@@ -226,22 +228,15 @@ fn nothing_is_passed_on_by_a_relay_that_is_paused() {
 #[test]
 fn a_queue_that_is_handed_back_hears_the_guest() {
     for kind in KINDS {
-        let fine = |world: &World| world.is_handed_back() && world.passed()[0] == 2;
-        let used: Before = (1, |world| world.shadow.store(USED_INDEX, 1));
-        interleave(kind, true, true, used, World::work, World::guest_adds, fine);
-        // The model can fail: without a boundary it stays relayed.
-        let stays = catch_unwind(|| {
-            interleave(
-                kind,
-                true,
-                false,
-                used,
-                World::work,
-                World::guest_adds,
-                fine,
-            );
-        });
-        assert!(stays.is_err());
+        let run = |end| {
+            let fine = |world: &World| world.is_handed_back() && world.passed()[0] == 2;
+            let used: Before = (1, |world| world.shadow.store(USED_INDEX, 1));
+            interleave(kind, true, end, used, World::work, World::guest_adds, fine);
+        };
+        run(End::HandedBack);
+        // The model can fail.
+        let lost = catch_unwind(|| run(End::Unheard));
+        assert!(lost.is_err());
     }
 }
 
@@ -251,7 +246,7 @@ fn a_queue_is_handed_back_by_an_interrupt() {
     interleave(
         KINDS[1],
         true,
-        true,
+        End::HandedBack,
         (1, |_| ()),
         |world| {
             world.work();

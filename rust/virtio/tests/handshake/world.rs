@@ -60,6 +60,26 @@ pub(crate) const KINDS: [Kind; 3] = [
     (true, Returns::Together),
 ];
 
+/// What becomes of the queue at the boundary.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    /// It stays relayed.
+    Never,
+    /// The device gets it back.
+    HandedBack,
+    /// The same, but nobody is told of what came meanwhile.
+    Unheard,
+}
+
+/// Who is not told.
+struct Deaf;
+
+impl Sides for Deaf {
+    fn tell_device(&self, _: Doorbell) {}
+
+    fn tell_driver(&self) {}
+}
+
 /// No more than the contract of [`Memory`], and less if its barrier is none.
 pub(crate) struct Ram {
     words: Vec<AtomicU16>,
@@ -157,6 +177,7 @@ pub(crate) struct World {
     pub(crate) seen: AtomicBool,
     /// The index of the guest's ring that the device has seen there, when it was notified of it.
     reached: AtomicU16,
+    end: End,
 }
 
 /// Past the relay: once the device has its queue back.
@@ -310,7 +331,10 @@ impl World {
         if leaves {
             // The device begins anew, on the guest's rings.
             drop(self.relay.lock().unwrap().take());
-            self.gate.hand_over(DOORBELL, self);
+            match self.end {
+                End::Unheard => self.gate.hand_over(DOORBELL, &Deaf),
+                _ => self.gate.hand_over(DOORBELL, self),
+            }
         }
     }
 
@@ -333,12 +357,11 @@ impl World {
 /// What there was before: chains that the device has, and what else has happened.
 pub(crate) type Before = (u16, fn(&World));
 
-/// Runs `other` while the relay, which can be handed back if it is to `hold`, does `this`, in every order,
-/// then what was queued, and asks `fine`.
+/// Runs `other` while the relay does `this`, in every order, then what was queued, and asks `fine`.
 pub(crate) fn interleave(
     (event_idx, returns): Kind,
     fenced: bool,
-    hold: bool,
+    end: End,
     (in_flight, before): Before,
     this: fn(&World),
     other: fn(&World),
@@ -351,10 +374,9 @@ pub(crate) fn interleave(
         let shadow = Ram::new(0, false, fenced);
         guest.store(AVAIL_INDEX, BASE.wrapping_add(in_flight));
         relay.forward(&guest, &shadow, false).unwrap();
-        let boundary = if hold {
-            Boundary::new(Needs::One)
-        } else {
-            Boundary::never()
+        let boundary = match end {
+            End::Never => Boundary::never(),
+            End::HandedBack | End::Unheard => Boundary::new(Needs::One),
         };
         let world = Arc::new(World {
             guest,
@@ -368,6 +390,7 @@ pub(crate) fn interleave(
             told: AtomicBool::new(false),
             seen: AtomicBool::new(false),
             reached: AtomicU16::new(0),
+            end,
         });
         before(&world);
         world.begin();
