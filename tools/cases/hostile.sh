@@ -84,6 +84,7 @@ case_no_reset_ever_finishes() {
 	misbehave ignore-flr
 	misbehave dma-outside
 	run_ok test "$(tells outside_reached)" -gt 0
+	eq "$(tells outside_refused)" 1 "it reaches nothing but its rings"
 	let_go 30
 	named "does not finish its reset (error -110), resetting the function"
 	named "does not stop or answer, cut off from memory until a reset"
@@ -159,6 +160,7 @@ case_needs_a_reset() {
 	hold
 	misbehave needs-reset
 	told_to_reset
+	named "says that it needs a reset"
 	let_go 10
 	it_works
 	# Before it is live, too.
@@ -395,7 +397,7 @@ case_writes_after_it_was_stopped() {
 	model
 	hold
 	misbehave dma-outside
-	match "$(tells outside_reached)" "[23]" "while it is live its rings are mapped"
+	eq "$(tells outside_reached) $(tells outside_refused)" "2 1" "while it is live its rings are mapped, and nothing else"
 	let_go 10
 	before=$(tells outside_reached)
 	misbehave dma-outside

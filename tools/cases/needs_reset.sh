@@ -62,6 +62,7 @@ case_while_relayed() {
 		run_ok is_relayed
 		misbehave needs-reset
 		told_to_reset
+		named "says that it needs a reset"
 		let_go 10
 		behave
 		it_works

@@ -64,6 +64,9 @@ impl Function<'_> {
             return control.demand_reset();
         }
         if status.contains(Status::NEEDS_RESET) {
+            if !control.status.contains(Status::NEEDS_RESET) {
+                self.report(fmt!("says that it needs a reset"));
+            }
             // It may answer nothing any more.
             self.sever();
             control.status = control.status.union(Status::NEEDS_RESET);
