@@ -92,7 +92,7 @@ impl Console {
         during(&self.text(), nonce)
     }
 
-    /// Lines printed between the end of the command before `nonce` and the begin of `nonce`.
+    /// Lines printed between the end of the command before `nonce`, or of nothing, and the begin of `nonce`.
     pub fn before(&self, nonce: &str) -> Vec<String> {
         before(&self.text(), nonce)
     }
@@ -145,20 +145,19 @@ fn during(text: &str, nonce: &str) -> Vec<String> {
         .collect()
 }
 
-/// The boot, which no command comes before, is not among them.
 fn before(text: &str, nonce: &str) -> Vec<String> {
-    let mut lines = None;
+    let mut lines = Vec::new();
     for line in text
         .lines()
         .take_while(|line| !is_mark(line, "begin", nonce))
     {
         if line.contains("vf-lab: end ") {
-            lines = Some(Vec::new());
-        } else if let Some(lines) = &mut lines {
+            lines.clear();
+        } else {
             lines.push(line.to_owned());
         }
     }
-    lines.unwrap_or_default()
+    lines
 }
 
 /// The bad lines among `lines`, except those that contain one of `allowed`.
@@ -191,10 +190,10 @@ mod tests {
     }
 
     #[test]
-    fn a_line_between_two_cases_belongs_to_the_second() {
+    fn a_line_before_a_case_belongs_to_it() {
         let log = "BUG: boot\nvf-lab: begin a/b n1\nBUG: 1\nvf-lab: end a/b n1\nBUG: 2\n\
                    vf-lab: begin a/c n2\nvf-lab: end a/c n2\nBUG: 3\n";
-        assert!(before(log, "n1").is_empty());
+        assert_eq!(before(log, "n1"), ["BUG: boot"], "each boot is judged");
         assert_eq!(before(log, "n2"), ["BUG: 2"]);
         assert_eq!(before(log, "n3"), ["BUG: 3"], "after the last one");
     }
