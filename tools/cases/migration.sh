@@ -80,14 +80,21 @@ talk() {
 	ip netns exec right python3 /tmp/talk.py "$LEFT" >"$1" 2>&1 &
 }
 
+# talked LOG: the bytes that have come back
+talked() {
+	local bytes
+	bytes=$(grep -x '[0-9]*' "$1" | tail -n 1)
+	echo "${bytes:-0}"
+}
+
 # has_talked LOG BYTES: so many have come back
 has_talked() {
-	[ "$(tail -n 1 "$1")" -ge "$2" ]
+	[ "$(talked "$1")" -ge "$2" ]
 }
 
 # ends_talking PID LOG: the connection has lived through it all, and goes on by itself
 ends_talking() {
-	run_ok wait_for "$LATER" has_talked "$2" $(($(tail -n 1 "$2") + 16384))
+	run_ok wait_for "$LATER" has_talked "$2" $(($(talked "$2") + 16384))
 	kill -TERM "$1"
 	ends_well "$1" "the guest's connection has survived" "$2"
 	echo "# $(tail -n 1 "$2")"
@@ -303,6 +310,7 @@ case_hands_back() {
 # alone QUEUE..., still_alone QUEUE...: nothing was relayed by a between the two
 alone() {
 	RELAYED=$(relayed_chains "$@")
+	match "$RELAYED" "*$1 [1-9]*" "queue $1 was relayed before (queue, forwarded, returned): $RELAYED"
 }
 
 still_alone() {

@@ -289,6 +289,7 @@ impl Device {
     }
 
     pub(crate) fn reset_queue(&mut self, queue: u16) {
+        self.keeps = false;
         self.registers.reset_queue(queue);
         if let Some(ring) = self.rings.get_mut(usize::from(queue)) {
             *ring = None;

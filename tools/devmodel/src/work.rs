@@ -23,7 +23,8 @@ impl Device {
 
     /// The number of the control queue.
     fn control_queue(&self) -> u16 {
-        if (self.registers.driver_features >> feature::MQ) & 1 == 1 {
+        let several = (1 << feature::MQ) | (1 << feature::RSS);
+        if self.registers.driver_features & several != 0 {
             2 * self.shape.queue_pairs
         } else {
             2
