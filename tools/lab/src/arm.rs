@@ -114,7 +114,7 @@ fn kernel(cx: &Context, packages: &Packages) -> Result<PathBuf> {
         // LLVM compiles for any processor: there is no other compiler to be had.
         let mut make = cx.kernel_make(Flavour::Debug, &source)?;
         make.args([ARCH, "Image", "modules"]);
-        step::run(
+        step::run_long(
             "building the Arm kernel (once, half an hour)",
             &cx.cache.log("arm-kernel"),
             &mut make,

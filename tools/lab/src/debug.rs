@@ -64,7 +64,7 @@ fn build(cx: &Context, packages: &Packages, dir: &Path) -> Result<()> {
     )?;
     fs::write(source.join("localversion"), "-vf-debug\n")?;
     let log = cx.cache.log("debug");
-    step::run(
+    step::run_long(
         "building the debug kernel (once, half an hour)",
         &log,
         cx.kernel_make(Flavour::Debug, &source)?

@@ -65,10 +65,14 @@ mod tests {
         let page = fs::read_to_string(top.join("Documentation/unsafe.md")).unwrap();
         let told: Vec<&str> = page
             .lines()
-            .filter(|line| line.starts_with("| `rust/"))
+            .filter(|line| line.starts_with("| `rust/") || line.starts_with("| `tools/"))
             .collect();
         let mut is = Vec::new();
-        for file in rust_files(&top, &["rust"]).unwrap() {
+        // The lab has none, but names the keyword.
+        let crates = ["conform", "devmodel", "vdpa-user", "vhost-client"]
+            .map(|name| format!("tools/{name}"));
+        let places: Vec<&str> = crates.iter().map(String::as_str).chain(["rust"]).collect();
+        for file in rust_files(&top, &places).unwrap() {
             let count = unsafe_lines(&fs::read_to_string(&file).unwrap()).len();
             if count != 0 {
                 let name = file.strip_prefix(&top).unwrap().display();

@@ -40,9 +40,10 @@ pub fn aloud(print: impl FnOnce()) {
 const WORTH_SAYING: Duration = Duration::from_secs(2);
 /// How often a step without a terminal says that it is alive.
 const REMINDER: Duration = Duration::from_secs(20);
-/// Time that a step may take: none comes near it unless it hangs. A kernel takes half an hour on two
-/// processors that do nothing else.
-const LIMIT: Duration = Duration::from_secs(5400);
+/// Time that a step may take: none comes near it unless it hangs.
+const LIMIT: Duration = Duration::from_secs(1800);
+/// How much longer one may take that takes half an hour on two processors which do nothing else.
+const LONG: u32 = 3;
 /// How much longer it may take in a thread that whispers, and has less right to the processor.
 const PATIENCE: u32 = 4;
 /// Lines of the log that a failed step shows.
@@ -146,6 +147,11 @@ impl std::error::Error for Failed {}
 pub fn run(text: &str, log: &Path, command: &mut Command) -> Result<Duration> {
     let patience = if WHISPERS.get() { PATIENCE } else { 1 };
     run_within(LIMIT * Lab::slowness() * patience, text, log, command)
+}
+
+/// The same, for a kernel.
+pub fn run_long(text: &str, log: &Path, command: &mut Command) -> Result<Duration> {
+    run_within(LIMIT * Lab::slowness() * LONG, text, log, command)
 }
 
 fn run_within(limit: Duration, text: &str, log: &Path, command: &mut Command) -> Result<Duration> {
