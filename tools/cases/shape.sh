@@ -43,8 +43,13 @@ case_queues_that_cannot_be() {
 	odd "reports 0 queue pairs" --queue-pairs 4 --max-pairs 0
 	odd "reports 999 queue pairs, impossible with its 9 queues" --queue-pairs 4 --max-pairs 999
 	odd "reports 65535 queue pairs" --queue-pairs 4 --max-pairs 65535
+	# One that is not there among others that are.
+	model --no-queue 1
+	it_fails
+	run_ok vdpa dev del m
 	model
 	it_works
+	others_work
 }
 
 # needs: time

@@ -76,6 +76,7 @@ impl Device {
             features: shape.features(),
             num_queues: shape.num_queues.unwrap_or(shape.queues()),
             queue_size: shape.queue_size,
+            no_queue: shape.no_queue,
             stray_doorbells: shape.capabilities == Some(CapabilityFault::Doorbells),
         };
         Self {

@@ -85,8 +85,22 @@ pub struct Fixed {
     pub num_queues: u16,
     /// Most entries that it says a queue has.
     pub queue_size: u16,
+    /// The queue that has none.
+    pub no_queue: Option<u16>,
     /// The doorbells are not where they should be.
     pub stray_doorbells: bool,
+}
+
+impl Fixed {
+    /// A queue as it is at first.
+    fn queue(&self, index: u16) -> QueueRegisters {
+        let size = if self.no_queue == Some(index) {
+            0
+        } else {
+            self.queue_size
+        };
+        QueueRegisters::new(size)
+    }
 }
 
 /// The registers.
@@ -118,7 +132,7 @@ impl Registers {
             status: 0,
             generation: 0,
             selected: 0,
-            queues: vec![QueueRegisters::new(fixed.queue_size); usize::from(queues)],
+            queues: (0..queues).map(|index| fixed.queue(index)).collect(),
             fixed,
         }
     }
@@ -133,9 +147,8 @@ impl Registers {
 
     /// Makes a queue what it was at first.
     pub fn reset_queue(&mut self, index: u16) {
-        let size = self.fixed.queue_size;
         if let Some(queue) = self.queues.get_mut(usize::from(index)) {
-            *queue = QueueRegisters::new(size);
+            *queue = self.fixed.queue(index);
         }
     }
 
@@ -265,6 +278,7 @@ mod tests {
             features: (1 << 33) | (1 << 5),
             num_queues: 3,
             queue_size: 256,
+            no_queue: None,
             stray_doorbells: false,
         };
         Registers::new(fixed, 3)

@@ -54,6 +54,9 @@ pub struct Shape {
     /// Entries that each queue says it has at most
     #[arg(long, default_value_t = 256)]
     pub queue_size: u16,
+    /// A queue that says it has no entries, which means that it is not there
+    #[arg(long)]
+    pub no_queue: Option<u16>,
     /// Queues that the function says it has, whatever it has
     #[arg(long)]
     pub num_queues: Option<u16>,
