@@ -135,7 +135,7 @@ of_verdict() { # of_verdict VERDICT DEVICE: how many cases came to it
 # allow: DMAR: [DMA
 # allow: DMAR: DRHD: handling fault
 case_parents() {
-	local device function columns=()
+	local device function packed columns=()
 	modprobe vhost_vdpa
 	pair 0
 	vdpa_add "$A" vf_vdpa || die "adding vf_vdpa"
@@ -148,11 +148,15 @@ case_parents() {
 	function=$(disk_function)
 	bind_driver "$function" || die "binding $function"
 	vdpa_add "$function" vf_vdpa_blk || die "adding vf_vdpa_blk"
+	packed=$(vf 3)
+	bind_driver "$packed" || die "binding $packed"
+	vdpa_add "$packed" vf_vdpa_packed device_features "$(hex "$(all_features "$packed" "$(vdpa_features "$packed")")")" ||
+		die "adding vf_vdpa_packed"
 	for device in net blk; do
 		load "vdpa_sim_$device" || die "loading vdpa_sim_$device" "$(dmesg | tail -n 5)"
 		vdpa dev add name "vdpa_sim_$device" mgmtdev "vdpasim_$device" || die "adding vdpa_sim_$device"
 	done
-	for device in vf_vdpa vf_vdpa_blk loopback vp_vdpa vdpa_sim_net vdpa_sim_blk vduse_blk; do
+	for device in vf_vdpa vf_vdpa_packed vf_vdpa_blk loopback vp_vdpa vdpa_sim_net vdpa_sim_blk vduse_blk; do
 		if [ $device = vduse_blk ]; then
 			vduse_conforms /tmp/$device.json
 		else
