@@ -65,10 +65,14 @@ disturb() { # a function, of which nobody was asked
 	return $status
 }
 
-share() { # devices with the kernel's network driver
-	local bus=(vhost virtio) status
-	bus "${bus[RANDOM % 2]}" "$([ $((RANDOM % 2)) = 0 ] && echo c || echo d)"
+share() { # devices with the kernel's network driver, which has commands and frames for them
+	local bus=(vhost virtio) n=$((RANDOM % 2)) names=(c d) dev status
+	bus "${bus[RANDOM % 2]}" "${names[n]}"
 	status=$?
+	if dev=$(netdev "${VF[2 + n]}"); then
+		ip link set "$dev" up promisc on
+		ping -q -c 3 -i 0.2 -W 1 -I "$dev" 10.9.9.9
+	fi
 	sleep 0.$((RANDOM % 10))
 	return $status
 }
@@ -139,4 +143,6 @@ case_everything_at_once() {
 		vdpa dev del a
 		vdpa dev del b
 	done
+	# Only a kernel that looks for mistakes knows.
+	[ ! -e "$LEAKS" ] || nothing_is_lost
 }
