@@ -306,7 +306,7 @@ case_refuses_to_start() {
 
 # virtio-net sends commands while it is being bound, with the lock of all network configuration
 # held, and waits for the answers.
-#
+# needs: time
 # drivers: vf_vdpa
 # limit: 240
 case_refuses_to_start_for_virtio_net() {
@@ -476,15 +476,26 @@ case_lies_on_the_control_queue() {
 # commanded HOW WHY: virtio-net has a command for a function that misbehaves
 commanded() {
 	echo "# $1"
+	network
+	misbehave "$1"
+	ip -n left link set "$LEFT_DEV" promisc on
+	named "control queue: the device does not answer $2"
+	network_ends
+}
+
+# network: the device m is the kernel's network driver's, in a container
+network() {
 	model
 	bus virtio m || die "giving m to virtio_vdpa"
 	wait_for "$SOON" netdev "$M" || die "no network interface appears below $M"
 	LEFT_DEV=$(netdev "$M")
 	run_ok ns_with left "$LEFT_DEV" "$LEFT/24"
 	log_mark
-	misbehave "$1"
-	ip -n left link set "$LEFT_DEV" promisc on
-	named "control queue: the device does not answer $2"
+}
+
+# network_ends: whatever has become of the function, the machine's network has not, and the device m
+# can be used once it behaves
+network_ends() {
 	network_still_configurable
 	no_containers
 	behave
@@ -492,4 +503,37 @@ commanded() {
 	wait_for "$SOON" vhost_node m
 	NODE=$(vhost_node m)
 	it_works
+}
+
+# Frames of the kernel's network driver come and go when it begins.
+# needs: time
+# drivers: vf_vdpa
+# limit: 400
+case_misbehaves_under_virtio_traffic() {
+	local how text flooder
+	for how in "all-ones:cannot be reached" "dead-registers:cannot be reached" \
+		"needs-reset:says that it needs a reset" "status-flips:was reset behind our back" interrupt-storm:; do
+		text=${how#*:}
+		echo "# ${how%:*}"
+		network
+		# Nobody answers, but all of it comes back.
+		ip -n left neigh add "$RIGHT" lladdr 02:00:00:00:00:99 dev "$LEFT_DEV"
+		ip netns exec left ping -f -q "$RIGHT" >/dev/null 2>&1 &
+		flooder=$!
+		run_ok wait_for "$SOON" has_returned 100
+		misbehave "${how%:*}"
+		if [ -n "$text" ]; then
+			named "$text"
+		else
+			run_ok wait_for "$SOON" has_returned $(($(tells frames) + 100))
+		fi
+		kill "$flooder"
+		wait "$flooder" 2>/dev/null
+		network_ends
+		run_ok vdpa dev del m
+	done
+}
+
+has_returned() { # has_returned COUNT: so many frames have come back to whoever has sent them
+	[ "$(tells frames)" -ge "$1" ]
 }

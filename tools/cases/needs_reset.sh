@@ -54,10 +54,11 @@ case_while_suspended() {
 # drivers: vf_vdpa
 # limit: 420
 case_while_relayed() {
-	local option
-	for option in "" --no-ring-reset; do
-		echo "# $option"
-		model ${option:+"$option"}
+	local shape
+	# One that is not handed back, and in check-long one that could be.
+	for shape in --no-ring-reset $(long_run "" --vectors=4); do
+		echo "# $shape"
+		model "$shape"
 		hold --start 100
 		run_ok is_relayed
 		misbehave needs-reset
