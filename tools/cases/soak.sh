@@ -71,7 +71,7 @@ share() { # devices with the kernel's network driver, which has commands and fra
 	status=$?
 	if dev=$(netdev "${VF[2 + n]}"); then
 		ip link set "$dev" up promisc on
-		ping -q -c 3 -i 0.2 -W 1 -I "$dev" 10.9.9.9
+		ping -q -c 2 -i 0.1 -W 0.2 -I "$dev" 10.9.9.9
 	fi
 	sleep 0.$((RANDOM % 10))
 	return $status
