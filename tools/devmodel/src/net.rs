@@ -2,6 +2,8 @@
 
 //! What makes it a network device: its configuration, its commands, its frames.
 
+use std::fmt::Write as _;
+
 use crate::shape::Shape;
 use crate::{feature, layout};
 
@@ -91,8 +93,12 @@ impl Net {
             }
         }
         if self.told.len() < REMEMBERED {
-            self.told
-                .push(command.iter().map(|byte| format!("{byte:02x}")).collect());
+            let mut text = String::new();
+            for byte in command {
+                // Writing to a string cannot fail.
+                let _ = write!(text, "{byte:02x}");
+            }
+            self.told.push(text);
         }
         OK
     }
