@@ -59,6 +59,18 @@ case_resumes_with_what_it_was_told() {
 	client remember "$NODE_A" "$NODE_B"
 }
 
+# The pairs of queues that a driver has asked for are there again.
+# needs: time
+# limit: 240
+case_several_queues() {
+	vhost_pair 2
+	# The one without RING_RESET, then the other one.
+	client suspend "$NODE_A" "$NODE_B" --queues 3
+	client suspend "$NODE_A" "$NODE_B" --queues 3 --way resume
+	client suspend "$NODE_B" "$NODE_A" --queues 3 --event-index
+	client suspend "$NODE_B" "$NODE_A" --queues 3 --way resume
+}
+
 # As many as wrap the indices again and again, in both directions: stopped by a reset, and relayed
 # and handed back after it.
 # needs: time

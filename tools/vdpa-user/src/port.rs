@@ -335,7 +335,12 @@ impl Port {
         self.enable_all(true)?;
         self.device.add_status(status::DRIVER_OK)?;
         // Whatever was made available meanwhile.
-        self.queues().try_for_each(Queue::ring_doorbell)
+        self.queues().try_for_each(Queue::ring_doorbell)?;
+        // What the device was told it has forgotten.
+        match u16::try_from(self.pairs.len())? {
+            0 | 1 => Ok(()),
+            pairs => self.set_pairs(pairs),
+        }
     }
 
     /// Whether the device is still running.
