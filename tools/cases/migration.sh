@@ -46,9 +46,9 @@ talk() {
 		    first, last = start // 4, (start + length + 3) // 4
 		    numbers = struct.pack(f">{last - first}I", *range(first, last))
 		    return numbers[start - 4 * first :][:length]
-		def timer():  # struct tcp_info: how often it has run out, and microseconds to the next time
+		def unanswered():  # struct tcp_info: segments without an answer, and how often they were sent again
 		    info = wire.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)
-		    return info[2], struct.unpack_from("I", info, 8)[0] // 1000
+		    return struct.unpack_from("I", info, 24)[0], info[2]
 		sent = received = 0
 		silence, why, waiting, last = 0, (0, 0), (0, 0), time.monotonic()
 		print("connected", flush=True)
@@ -68,12 +68,12 @@ talk() {
 		        waiting, last = (0, 0), now
 		        print(received, flush=True)
 		    else:
-		        waiting = max(waiting, timer())
+		        waiting = unanswered()
 		        if time.monotonic() - last > 100:
 		            sys.exit(f"nothing has come back for 100 s, behind byte {received}")
 		print(
 		    f"{received} bytes came back, the longest silence was {silence * 1000:.0f} ms: "
-		    f"TCP has sent again {why[0]} times in it, and would have waited {why[1]} ms for the next"
+		    f"at its end {why[0]} segments had no answer, sent again {why[1]} times. With none it is the guest's timer"
 		)
 	PYTHON
 	: >"$1"
