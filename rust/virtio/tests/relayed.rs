@@ -95,6 +95,13 @@ impl Scene {
         self.shadow.poke16(SHADOW.device + 2, index.wrapping_add(1));
     }
 
+    /// A chain is passed on, and used.
+    fn does_one(&mut self) {
+        self.add();
+        self.pass(Pass::Kick);
+        self.uses();
+    }
+
     fn is_fine(&self) -> bool {
         self.queue.broken().is_none()
     }
@@ -138,9 +145,7 @@ fn what_the_device_has_used_needs_the_rings() {
 #[test]
 fn rings_may_go_once_all_is_done() {
     let mut scene = Scene::plain();
-    scene.add();
-    scene.pass(Pass::Kick);
-    scene.uses();
+    scene.does_one();
     scene.queue.need();
     let before = scene.queue.needed();
     assert!(before.is_some());
@@ -159,9 +164,7 @@ fn rings_may_go_once_all_is_done() {
 fn a_drained_queue_needs_its_rings_for_what_is_held_back() {
     for held in [false, true] {
         let mut scene = Scene::near();
-        scene.add();
-        scene.pass(Pass::Kick);
-        scene.uses();
+        scene.does_one();
         if held {
             scene.add();
         }
@@ -176,9 +179,7 @@ fn a_drained_queue_needs_its_rings_for_what_is_held_back() {
 fn a_queue_that_leaves_is_not_looked_at() {
     let mut scene = Scene::near();
     assert!(!scene.queue.leave(), "it is not drained");
-    scene.add();
-    scene.pass(Pass::Kick);
-    scene.uses();
+    scene.does_one();
     scene.pass(Pass::Other);
     scene.add();
     assert!(scene.queue.leave());
@@ -205,9 +206,7 @@ fn a_queue_that_leaves_is_not_looked_at() {
 #[test]
 fn a_broken_queue_is_left_to_the_worker() {
     let mut scene = Scene::plain();
-    scene.add();
-    scene.pass(Pass::Kick);
-    scene.uses();
+    scene.does_one();
     let index = scene.driver.avail.wrapping_add(100);
     scene.guest.poke16(scene.driver.addresses.driver + 2, index);
     // What was returned before is told of.
@@ -235,9 +234,7 @@ fn a_broken_queue_is_left_to_the_worker() {
 fn a_queue_stands_where_all_was_returned() {
     let mut scene = Scene::plain();
     scene.add();
-    scene.add();
-    scene.pass(Pass::Kick);
-    scene.uses();
+    scene.does_one();
     let mut returned = 0;
     let stand = scene.queue.stand(&scene.guest, &scene.shadow, |moved| {
         returned += moved.chains
@@ -248,9 +245,7 @@ fn a_queue_stands_where_all_was_returned() {
 #[test]
 fn a_broken_queue_does_not_leave() {
     let mut scene = Scene::near();
-    scene.add();
-    scene.pass(Pass::Kick);
-    scene.uses();
+    scene.does_one();
     assert!(scene.pass(Pass::Other).drained);
     let index = scene.driver.avail.wrapping_add(100);
     scene.guest.poke16(scene.driver.addresses.driver + 2, index);
@@ -268,9 +263,7 @@ fn a_kick_leaves_what_was_used_to_an_interrupt() {
         (true, Returns::Together, true),
     ] {
         let mut scene = Scene::new(1000, event_idx, returns, Boundary::never());
-        scene.add();
-        scene.pass(Pass::Kick);
-        scene.uses();
+        scene.does_one();
         scene.add();
         // The guest has asked late to be told of the first one.
         if event_idx {
