@@ -520,12 +520,12 @@ case_misbehaves_under_virtio_traffic() {
 		ip -n left neigh add "$RIGHT" lladdr 02:00:00:00:00:99 dev "$LEFT_DEV"
 		ip netns exec left ping -f -q "$RIGHT" >/dev/null 2>&1 &
 		flooder=$!
-		run_ok wait_for "$SOON" has_returned 100
+		run_ok wait_for "$SOON" frames_are_back 100
 		misbehave "${how%:*}"
 		if [ -n "$text" ]; then
 			named "$text"
 		else
-			run_ok wait_for "$SOON" has_returned $(($(tells frames) + 100))
+			run_ok wait_for "$SOON" frames_are_back $(($(tells frames) + 100))
 		fi
 		kill "$flooder"
 		wait "$flooder" 2>/dev/null
@@ -534,6 +534,6 @@ case_misbehaves_under_virtio_traffic() {
 	done
 }
 
-has_returned() { # has_returned COUNT: so many frames have come back to whoever has sent them
+frames_are_back() { # frames_are_back COUNT: so many frames have come back to whoever has sent them
 	[ "$(tells frames)" -ge "$1" ]
 }

@@ -22,7 +22,7 @@ look() { # at everything
 	return $seen
 }
 
-ask() { # whatever a process can ask for, of one that comes and goes
+request() { # whatever a process can ask for, of one that comes and goes
 	timeout 20 "$CLIENT" fuzz "$(vhost_node a)" --seed $RANDOM --count 200
 }
 
@@ -91,7 +91,7 @@ keeps() {
 
 # at_once SEED SECONDS: all of them
 at_once() {
-	local act pid pids=() acts=(look ask write flow manage disturb share)
+	local act pid pids=() acts=(look request write flow manage disturb share)
 	rm -f /tmp/over
 	for act in "${acts[@]}"; do
 		# Each has its own sequence; what they do together nobody can repeat.

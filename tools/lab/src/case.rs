@@ -246,6 +246,67 @@ mod tests {
         assert!(Selection::new([]).unwrap().has("any/thing"));
     }
 
+    /// A function of the shell that is defined anew takes the place of the first one for all of the file,
+    /// without a word.
+    #[test]
+    fn no_function_hides_another() {
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../cases");
+        assert_eq!(
+            hidden("a() {\n}\nb() { # b WHAT\n}\na() {\n}\n", &[]),
+            ["a"]
+        );
+        assert_eq!(hidden("a() {\n}\nb() {\n}\n", &["b".to_owned()]), ["b"]);
+        let mut seen = 0;
+        for script in fs::read_dir(&dir).unwrap() {
+            let script = script.unwrap().path();
+            let text = fs::read_to_string(&script).unwrap();
+            let mut loaded = Vec::new();
+            if !script.ends_with("lib.sh") {
+                load(&dir, "lib", &mut loaded);
+            }
+            for name in loads(&text) {
+                load(&dir, name, &mut loaded);
+            }
+            let hidden = hidden(&text, &loaded);
+            assert!(hidden.is_empty(), "{}: {hidden:?}", script.display());
+            seen += functions(&text).count();
+        }
+        assert!(seen > 200, "{seen} functions");
+    }
+
+    fn functions(text: &str) -> impl Iterator<Item = &str> {
+        text.lines()
+            .filter_map(|line| line.split_once("() {"))
+            .map(|(name, _)| name)
+            .filter(|name| !name.contains(char::is_whitespace))
+    }
+
+    fn loads(text: &str) -> impl Iterator<Item = &str> {
+        text.lines()
+            .filter_map(|line| line.strip_prefix(". \"$LAB/cases/"))
+            .filter_map(|rest| rest.strip_suffix(".sh\""))
+    }
+
+    fn load(dir: &Path, name: &str, into: &mut Vec<String>) {
+        let text = fs::read_to_string(dir.join(name).with_extension("sh")).unwrap();
+        for name in loads(&text) {
+            load(dir, name, into);
+        }
+        into.extend(functions(&text).map(str::to_owned));
+    }
+
+    fn hidden<'a>(text: &'a str, loaded: &[String]) -> Vec<&'a str> {
+        let mut seen: Vec<&str> = loaded.iter().map(String::as_str).collect();
+        let mut hidden = Vec::new();
+        for name in functions(text) {
+            if seen.contains(&name) {
+                hidden.push(name);
+            }
+            seen.push(name);
+        }
+        hidden
+    }
+
     /// What the documents name in code style: cases and files that there are.
     #[test]
     fn documents_name_what_exists() {
