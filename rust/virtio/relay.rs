@@ -59,8 +59,9 @@ pub struct Moved {
 
 /// A relayed virtqueue.
 ///
-/// Invariants: `next_avail` and `next_used` are indices of the guest's, at most `size` apart, and
-/// `outstanding` holds as many chains as lie between them.
+/// Invariants: `shown`, `next_used`, `seen` and `next_avail` are indices of the guest's in this order, at
+/// most `size` apart. `outstanding` holds as many chains as lie between `next_used` and `next_avail`.
+/// Between calls, `shown` is `next_used` if that is `seen`.
 #[derive(Clone, Debug)]
 pub struct Relay<B> {
     size: Size,
@@ -72,6 +73,10 @@ pub struct Relay<B> {
     next_avail: u16,
     /// The guest's index of the next chain to return.
     next_used: u16,
+    /// The used index that the guest has.
+    shown: u16,
+    /// The guest's index up to which the device had used chains when that was last looked at.
+    seen: u16,
     event_idx: bool,
     returns: Returns,
     outstanding: Outstanding<B>,
@@ -99,6 +104,8 @@ impl<B: DerefMut<Target = [u64]>> Relay<B> {
             base,
             next_avail: base,
             next_used: base,
+            shown: base,
+            seen: base,
             event_idx,
             returns,
             outstanding: Outstanding::new(words),
@@ -173,7 +180,7 @@ impl<B: DerefMut<Target = [u64]>> Relay<B> {
     /// guest's rings.
     #[must_use]
     pub const fn is_drained(&self) -> bool {
-        self.next_avail == 0 && self.next_used == 0
+        self.next_avail == 0 && self.shown == 0
     }
 
     /// The number of elements from `index` on, and before `end`, that follow each other in the rings of
@@ -276,23 +283,30 @@ impl<B: DerefMut<Target = [u64]>> Relay<B> {
     }
 
     /// Returns to the guest what the device has used: at most [`BATCH`] chains at once.
+    ///
+    /// What the device has shown together is shown together, however many calls that takes: a frame may
+    /// be in several chains (`MRG_RXBUF`, virtio 1.3, 5.1.6.4), of which a driver that finds the first one
+    /// expects the others to be there.
     pub fn give_back<G: Memory, S: Memory>(
         &mut self,
         guest: &G,
         shadow: &S,
     ) -> Result<Moved, RelayError<G::Error, S::Error>> {
-        let index = shadow
-            .read_index(self.shadow.used_index())
-            .map_err(RelayError::Shadow)?;
         let old = self.next_used;
-        let count = index.wrapping_sub(self.shadow_index(old));
-        if count > self.in_flight() {
-            return Err(RelayError::UsedIndex {
-                index,
-                returned: self.shadow_index(old),
-            });
+        if self.seen == old {
+            let index = shadow
+                .read_index(self.shadow.used_index())
+                .map_err(RelayError::Shadow)?;
+            let count = index.wrapping_sub(self.shadow_index(old));
+            if count > self.in_flight() {
+                return Err(RelayError::UsedIndex {
+                    index,
+                    returned: self.shadow_index(old),
+                });
+            }
+            self.seen = old.wrapping_add(count);
         }
-        let end = old.wrapping_add(count.min(BATCH));
+        let end = old.wrapping_add(self.seen.wrapping_sub(old).min(BATCH));
         while self.next_used != end {
             let count = self.run(self.next_used, end);
             let mut raw = [[0; 8]; RUN_LEN];
@@ -316,9 +330,16 @@ impl<B: DerefMut<Target = [u64]>> Relay<B> {
                 .map_err(RelayError::Guest)?;
             self.next_used = self.next_used.wrapping_add(count);
         }
-        if count == 0 {
-            return Ok(Moved::default());
+        let chains = self.next_used.wrapping_sub(old);
+        if chains == 0 || self.next_used != self.seen {
+            return Ok(Moved {
+                chains,
+                tell: false,
+                more: chains != 0,
+            });
         }
+        let old = self.shown;
+        self.shown = self.next_used;
         guest
             .write_index(self.guest.used_index(), self.next_used)
             .map_err(RelayError::Guest)?;
@@ -336,9 +357,9 @@ impl<B: DerefMut<Target = [u64]>> Relay<B> {
             flags & AVAIL_NO_INTERRUPT == 0
         };
         Ok(Moved {
-            chains: count.min(BATCH),
+            chains,
             tell,
-            more: count > BATCH,
+            more: false,
         })
     }
 }

@@ -89,6 +89,53 @@ fn in_parts(mut pass: impl FnMut() -> Moved) -> u16 {
     }
 }
 
+/// A driver that finds the first buffer of a frame expects the others to be there: what a device has shown
+/// at once is shown at once, though the relay takes several turns for it, and what the device shows
+/// meanwhile comes later.
+#[test]
+fn what_is_shown_together_stays_together() {
+    for size in sizes().filter(|size| *size > 256) {
+        for event in [0, 255, 256, size / 2] {
+            let start = (size / 2 + 1).wrapping_neg();
+            // Its interrupts are asked for by an index.
+            let mut world = World::new(size, start, KINDS[1], false);
+            let (guest, shadow) = (&world.guest, &world.shadow);
+            let mut relay = world.relay.take().unwrap();
+            (0..size).for_each(|head| world.driver.offer(guest, head));
+            in_parts(|| relay.forward(guest, shadow, false).unwrap());
+
+            let used = relay.shadow().device;
+            for slot in 0..size {
+                shadow.poke(
+                    used + 4 + 8 * u64::from(slot),
+                    &u32::from(slot).to_le_bytes(),
+                );
+            }
+            let ours = world.driver.addresses.device + 2;
+            let avail = world.driver.addresses.driver;
+            guest.poke16(avail + 4 + 2 * u64::from(size), start.wrapping_add(event));
+            let mut looks = 0;
+            // All but one, and the last one while the relay is busy with them.
+            shadow.poke16(used + 2, size - 1);
+            for shown in [size - 1, size] {
+                loop {
+                    let moved = relay.give_back(guest, shadow).unwrap();
+                    shadow.poke16(used + 2, size);
+                    looks += 1;
+                    if !moved.more {
+                        assert_eq!(moved.tell, shown > event && shown < size);
+                        break;
+                    }
+                    assert_eq!(guest.peek16(ours), start, "turn {looks}");
+                    assert!(!moved.tell);
+                }
+                assert_eq!(guest.peek16(ours), start.wrapping_add(shown));
+            }
+            assert_eq!(looks, (size - 1).div_ceil(256) + 1);
+        }
+    }
+}
+
 /// No side can have more in flight than there are descriptors, whatever its index wraps to.
 #[test]
 fn more_than_full_is_refused() {
