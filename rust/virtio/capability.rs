@@ -136,6 +136,8 @@ const LIST: usize = 0x34;
 const VENDOR_SPECIFIC: u8 = 0x09;
 /// Capability ID of MSI-X.
 const MSIX: u8 = 0x11;
+/// Bytes of an MSI-X capability.
+const MSIX_LEN: u8 = 12;
 /// Bytes of an entry of the MSI-X table.
 const MSIX_ENTRY_LEN: u32 = 16;
 /// As many capabilities of 4 bytes as fit behind the header.
@@ -203,21 +205,31 @@ impl Capability<'_> {
 }
 
 /// The MSI-X table and its pending bits, as the capability at offset `at` of the configuration space
-/// says. What is wrong with it is for the PCI core to find: the function has no MSI-X then.
-fn msix(config: &[u8], at: u8, bars: &[Option<Bar>; 6]) -> Option<Msix> {
+/// says.
+///
+/// The PCI core writes to the table wherever that is, behind the end of a BAR as well: it only looks
+/// whether there is one.
+fn msix(config: &[u8], at: u8, bars: &[Option<Bar>; 6]) -> Result<Msix, CapabilityError> {
+    let field = |kind, offset| {
+        dword(config, usize::from(at), offset).ok_or(CapabilityError::Truncated {
+            kind,
+            at,
+            len: MSIX_LEN,
+        })
+    };
     let place = |kind, offset, length| {
         // The BAR is in the three low bits of the offset.
-        let offset_and_bar = dword(config, usize::from(at), offset)?;
+        let offset_and_bar = field(kind, offset)?;
         let [low, ..] = offset_and_bar.to_le_bytes();
-        Window::new(kind, low & 7, offset_and_bar & !7, length, bars).ok()
+        Window::new(kind, low & 7, offset_and_bar & !7, length, bars)
     };
-    let [_, _, low, high] = dword(config, usize::from(at), 0)?.to_le_bytes();
-    // The size of the table is stored less one, in 11 bits.
-    let entries = u32::from(u16::from_le_bytes([low, high]) & 0x7ff).checked_add(1)?;
-    Some(Msix {
-        table: place(Kind::VectorTable, 4, entries.checked_mul(MSIX_ENTRY_LEN)?)?,
+    let [_, _, low, high] = field(Kind::VectorTable, 0)?.to_le_bytes();
+    // The size of the table is stored less one, in 11 bits: nothing of this overflows.
+    let entries = u32::from(u16::from_le_bytes([low, high]) & 0x7ff).wrapping_add(1);
+    Ok(Msix {
+        table: place(Kind::VectorTable, 4, entries.wrapping_mul(MSIX_ENTRY_LEN))?,
         // A bit for each vector, in words of 64.
-        pending: place(Kind::PendingBits, 8, entries.div_ceil(64).checked_mul(8)?)?,
+        pending: place(Kind::PendingBits, 8, entries.div_ceil(64).wrapping_mul(8))?,
     })
 }
 
@@ -279,8 +291,9 @@ pub fn parse(config: &[u8], bars: &[Option<Bar>; 6]) -> Result<Layout, Capabilit
         let header = dword(config, usize::from(at), 0).ok_or(CapabilityError::Pointer(at))?;
         let [id, link, _, cfg_type] = header.to_le_bytes();
         next = link;
-        if id == MSIX {
-            vectors = vectors.or_else(|| msix(config, at, bars));
+        // The first one is that of the PCI core, too.
+        if id == MSIX && vectors.is_none() {
+            vectors = Some(msix(config, at, bars)?);
         }
         if id != VENDOR_SPECIFIC {
             continue;

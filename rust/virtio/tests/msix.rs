@@ -40,8 +40,74 @@ fn function(entries: u16, table: (u8, u32), pending: (u8, u32)) -> Result<Layout
 fn a_table_elsewhere_does_not_matter() {
     assert!(function(3, (1, 0), (1, 0x800)).is_ok());
     assert!(function(3, (4, 0x4000), (4, 0x5000)).is_ok());
-    // In a BAR that is not there: the function has no MSI-X then.
-    assert!(function(3, (2, 0x3000), (1, 0)).is_ok());
+}
+
+/// The PCI core writes to it there.
+#[test]
+fn a_table_outside_of_its_bar_is_refused() {
+    let no_bar = |kind, bar| Err(CapabilityError::NoBar { kind, bar });
+    assert_eq!(function(3, (2, 0), (1, 0)), no_bar(Kind::VectorTable, 2));
+    assert_eq!(function(3, (1, 0), (7, 0)), no_bar(Kind::PendingBits, 7));
+    let outside = |kind, end| {
+        Err(CapabilityError::Outside {
+            kind,
+            bar: 1,
+            end,
+            bar_len: 0x1000,
+        })
+    };
+    assert!(function(2, (1, 0xfe0), (1, 0)).is_ok());
+    assert_eq!(
+        function(3, (1, 0xfe0), (1, 0)),
+        outside(Kind::VectorTable, 0x1010)
+    );
+    assert_eq!(
+        function(2048, (4, 0), (1, 0xf08)),
+        outside(Kind::PendingBits, 0x1008)
+    );
+    assert!(
+        function(2048, (4, 0), (1, 0xf00)).is_err(),
+        "the table overlaps"
+    );
+    assert_eq!(
+        function(1, (1, 0xffff_fff8), (1, 0)),
+        outside(Kind::VectorTable, 0x1_0000_0008)
+    );
+}
+
+/// The PCI core takes the first one.
+#[test]
+fn only_the_first_of_two_counts() {
+    let bars = [Some(Bar { len: 0x8000 }), None, None, None, None, None];
+    let mut config = vec![0_u8; 256];
+    config[0x06] = 0x10;
+    config[0x34] = 0x40;
+    let mut put = |at: usize, bytes: &[u8]| config[at..at + bytes.len()].copy_from_slice(bytes);
+    put(0x40, &[9, 0x50, 16, 1, 0, 0, 0, 0]);
+    put(0x4c, &0x1000_u32.to_le_bytes());
+    put(0x50, &[9, 0x70, 20, 2, 0, 0, 0, 0]);
+    put(0x58, &0x3000_u32.to_le_bytes());
+    put(0x5c, &0x1000_u32.to_le_bytes());
+    put(0x60, &4_u32.to_le_bytes());
+    put(0x70, &[0x11, 0x80, 0, 0, 0, 0x40, 0, 0, 0, 0x50, 0, 0]);
+    // Of a BAR that is not there.
+    put(0x80, &[0x11, 0, 0, 0, 3, 0, 0, 0, 3, 0, 0, 0]);
+    assert!(parse(&config, &bars).is_ok());
+    config[0x34] = 0x80;
+    config[0x81] = 0x40;
+    let bar = 3;
+    let kind = Kind::VectorTable;
+    assert_eq!(
+        parse(&config, &bars),
+        Err(CapabilityError::NoBar { kind, bar })
+    );
+    // Cut off by the end of the configuration space.
+    config[0x34] = 0xfc;
+    config[0xfc] = 0x11;
+    assert!(matches!(
+        parse(&config, &bars),
+        Err(CapabilityError::Truncated { at: 0xfc, .. })
+    ));
 }
 
 #[test]

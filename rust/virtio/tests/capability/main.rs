@@ -172,10 +172,10 @@ fn capabilities_that_are_not_ours_are_ignored() {
     let mut caps = good();
     caps[4].cfg_type = 200;
     assert!(parse_caps(&caps).is_ok());
-    // MSI-X with the bytes of a second common configuration.
-    let mut msix = cap(0xa0, 1, 0, 1);
-    msix.id = 0x11;
-    caps.insert(0, msix);
+    // PCI Express with the bytes of a second common configuration.
+    let mut express = cap(0xa0, 1, 0, 1);
+    express.id = 0x10;
+    caps.insert(0, express);
     let layout = parse_caps(&caps).unwrap();
     assert_eq!(layout.common().length(), 0x1000);
 }
