@@ -53,9 +53,13 @@ pub struct Device {
     pub(crate) keeps: bool,
     /// The status that is shown until a reset has come to its end.
     pub(crate) late: Option<(Instant, u8)>,
+    /// Milliseconds at least until the next interrupts of a storm.
+    pub(crate) calm: u64,
     flips: bool,
     /// The configuration was read since its generation was.
     looked_at: bool,
+    /// Queues that were enabled when the first command came since the last reset.
+    pub(crate) enabled_when_told: Option<usize>,
     /// Where the rings are that it was given last.
     pub(crate) given: Vec<GuestAddress>,
 }
@@ -91,8 +95,10 @@ impl Device {
             unfinished: false,
             keeps: false,
             late: None,
+            calm: 0,
             flips: false,
             looked_at: false,
+            enabled_when_told: None,
             given: Vec::new(),
             shape,
         }
@@ -285,6 +291,7 @@ impl Device {
         self.registers.reset();
         self.rings.iter_mut().for_each(|ring| *ring = None);
         self.net = Net::new(&self.shape);
+        self.enabled_when_told = None;
         self.unfinished = false;
         self.keeps = false;
     }
@@ -323,6 +330,7 @@ impl Device {
             misbehaves: Vec<String>,
             /// Commands since the last reset.
             told: &'a [String],
+            enabled_when_told: Option<usize>,
         }
         Ok(serde_json::to_string(&State {
             status: self.registers.status,
@@ -331,6 +339,7 @@ impl Device {
             counts: &self.counts,
             misbehaves: self.behaviour.names(),
             told: self.net.told(),
+            enabled_when_told: self.enabled_when_told,
         })?)
     }
 }

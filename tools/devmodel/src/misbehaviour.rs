@@ -40,7 +40,7 @@ pub enum Misbehaviour {
     UnsettledGeneration,
     /// Whoever has read the configuration and reads it again finds another one
     RestlessConfiguration,
-    /// All vectors interrupt all the time
+    /// All vectors interrupt all the time, so many milliseconds apart at least
     InterruptStorm,
     /// At once: all vectors interrupt
     SpuriousInterrupt,
@@ -77,6 +77,7 @@ impl Misbehaviour {
     fn default_argument(self) -> Option<u64> {
         match self {
             Self::LateReset => Some(500),
+            Self::InterruptStorm => Some(1),
             Self::UsedIndexJump => Some(1000),
             Self::NeedsResetAt => Some(u64::from(FEATURES_OK)),
             _ => None,

@@ -73,15 +73,20 @@ impl Device {
         self.counts.outside_refused += refused;
     }
 
-    /// Does what has to be done again and again. Returns whether that is much.
+    /// Does what has to be done again and again. Returns whether that is much: then it is to be called
+    /// again after a millisecond or more.
     pub fn tick(&mut self) -> bool {
         if std::mem::take(&mut self.unfinished) {
             self.work_on_all();
         }
-        let storm = self.behaviour.does(Misbehaviour::InterruptStorm);
-        if storm {
-            self.interrupts.send_all(self.shape.vectors());
+        let storm = self.behaviour.argument(Misbehaviour::InterruptStorm);
+        if let Some(apart) = storm {
+            self.calm = self.calm.saturating_sub(1);
+            if self.calm == 0 {
+                self.calm = apart;
+                self.interrupts.send_all(self.shape.vectors());
+            }
         }
-        storm || self.unfinished
+        storm.is_some() || self.unfinished
     }
 }

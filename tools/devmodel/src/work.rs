@@ -124,12 +124,15 @@ impl Device {
         };
         let features = self.registers.driver_features;
         let reach = self.memory.reach();
+        let queues = &self.registers.queues;
+        let enabled = queues.iter().filter(|queue| queue.enabled).count();
         let mut done = 0;
         loop {
             while done < TURN {
                 let Some(chain) = ring.next(reach) else {
                     break;
                 };
+                self.enabled_when_told.get_or_insert(enabled);
                 let answer = self.net.command(features, &chain.gather(reach));
                 let len = chain.scatter(reach, &[answer]);
                 ring.complete(reach, &chain, len, &self.behaviour);
