@@ -29,6 +29,10 @@ use vdpa::{
     virtio_bus::break_virtqueues, //
 };
 
+/// Changes of the configuration in a second that a consumer is shown at most. A device that interrupts
+/// for more of them is not right.
+pub(crate) const MOST_CHANGES: u32 = 64;
+
 /// A line of the log a second.
 #[pin_data]
 struct Rate {
@@ -55,6 +59,39 @@ impl Rate {
     }
 }
 
+/// How often something happens.
+#[pin_data]
+struct Pace {
+    /// When it was looked at last, and how often it had happened until then.
+    #[pin]
+    last: Mutex<Option<(Instant<Monotonic>, u64)>>,
+}
+
+impl Pace {
+    fn new() -> impl PinInit<Self> {
+        pin_init!(Self {
+            last <- new_mutex!(None, "vf_vdpa::Pace"),
+        })
+    }
+
+    /// Returns how often it has happened in a second since that was said last, of what has happened
+    /// `count` times; or nothing if that was less than a second ago.
+    fn a_second(&self, count: u64) -> Option<u64> {
+        let mut last = self.last.lock();
+        let (since, before) = *last.get_or_insert_with(|| (Instant::now(), count));
+        let milliseconds = u64::try_from(since.elapsed().as_millis()).ok()?;
+
+        if milliseconds < 1000 {
+            return None;
+        }
+        *last = Some((Instant::now(), count));
+        count
+            .saturating_sub(before)
+            .saturating_mul(1000)
+            .checked_div(milliseconds)
+    }
+}
+
 /// Who is told of a function's changes, and what has changed.
 #[pin_data]
 pub(crate) struct Alarm {
@@ -63,6 +100,10 @@ pub(crate) struct Alarm {
     #[pin]
     pub(crate) config: Slot,
     config_interrupts: Atomic<u64>,
+    #[pin]
+    pace: Pace,
+    /// That was too often, which has been logged.
+    storms: Atomic<bool>,
     /// The configuration or the status may have changed since somebody looked.
     stale: Atomic<bool>,
     /// The device has to be reset, which the consumer was not told yet.
@@ -83,6 +124,8 @@ impl Alarm {
                 dev: dev.into(),
                 config <- Slot::new(),
                 config_interrupts: Atomic::new(0),
+                pace <- Pace::new(),
+                storms: Atomic::new(false),
                 stale: Atomic::new(true),
                 broken: Atomic::new(false),
                 complaints <- Rate::new(),
@@ -117,6 +160,21 @@ impl Alarm {
         self.config_interrupts.add(1, Relaxed);
         self.mark_stale();
         self.config.call();
+    }
+
+    /// Logs that the device interrupts all the time, once until it does not. May sleep.
+    ///
+    /// An interrupt handler that looked at the time would make a storm worse. So nobody notices one
+    /// that no consumer, and no reader of the configuration, looks after.
+    pub(crate) fn judge_interrupts(&self) {
+        let Some(pace) = self.pace.a_second(self.config_interrupts()) else {
+            return;
+        };
+        let storms = pace > u64::from(MOST_CHANGES);
+
+        if !self.storms.xchg(storms, Full) && storms {
+            self.report(fmt!("configuration interrupts: {} a second", pace));
+        }
     }
 
     /// Demands a reset from the consumer, for a reason that is logged, from a context that cannot

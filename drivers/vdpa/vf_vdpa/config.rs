@@ -52,6 +52,7 @@ impl Function<'_> {
         if !self.shared.receivers.alarm.take_stale() {
             return;
         }
+        self.shared.receivers.alarm.judge_interrupts();
         let status = self.shared.transport.status();
         if status.is_gone() {
             self.report(fmt!("cannot be reached"));

@@ -3,6 +3,7 @@
 //! The control path: what a consumer asks for, and when the hardware gets to know.
 
 use super::{
+    alarm::MOST_CHANGES,
     function::Function,
     profile::Profile,
     program::Ring,
@@ -222,14 +223,12 @@ impl Control {
     /// Returns whether a change of the configuration may be shown now: so many a second. Consumers
     /// read on until it does not change any more.
     pub(crate) fn may_change(&mut self) -> bool {
-        const MOST: u32 = 64;
-
         let (since, count) = self
             .changes
             .filter(|(since, _)| since.elapsed() < Delta::from_secs(1))
             .unwrap_or_else(|| (Instant::now(), 0));
         self.changes = Some((since, count.saturating_add(1)));
-        count < MOST
+        count < MOST_CHANGES
     }
 
     /// Shows that the device has to be reset, unless it is in that state.
