@@ -176,6 +176,24 @@ case_is_told_everything_again() {
 	it_works
 }
 
+# The device is told of it before a process can have frames written to the driver's own ring, which
+# could say that it has been; and not again when the process asks for it.
+# drivers: vf_vdpa
+# limit: 120
+case_has_the_administrators_address() {
+	model
+	run_ok vdpa dev del m
+	run_ok vdpa_add "$M" m mac 02:12:34:56:78:9a
+	run_ok bus vhost m
+	wait_for "$SOON" vhost_node m
+	client_until "holding with its own address" /tmp/readdress.log readdress "$(vhost_node m)"
+	eq "$(tells 'told | join(" ")')" 010102123456789a "it was told of the address once, and of no other"
+	eq "$(tells enabled_when_told)" 1 "no queue of the process was enabled then"
+	eq "$(log_since | grep -cF "vf_vdpa $M: control command refused")" 1 "one line says that it asks for another"
+	client_kill
+	it_works
+}
+
 # needs: time
 # drivers: vf_vdpa
 # limit: 240

@@ -137,13 +137,7 @@ impl Means for RingReset {
             function.complain(fmt!("does not go on: its status is {}", Text(status)));
             return Err(EIO);
         }
-        let served = function.control_vq(profile, control.accepted);
-
-        for vq in 0..profile.nvqs {
-            if control.queue(vq).is_some_and(|queue| queue.ready) && served != Some(vq) {
-                function.enable_queue(control, profile, vq)?;
-            }
-        }
+        function.enable_data_queues(control, profile)?;
         function.be_live(control, profile)
     }
 }

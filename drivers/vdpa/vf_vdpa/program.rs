@@ -104,10 +104,11 @@ impl Function<'_> {
         self.prepare(control, profile)?;
         self.announce(control, profile)?;
         let served = self.control_vq(profile, control.accepted);
-        for vq in 0..profile.nvqs {
-            if control.queue(vq).is_some_and(|queue| queue.ready) && served != Some(vq) {
-                self.enable_queue(control, profile, vq)?;
-            }
+        // A consumer can name the driver's own ring in its data queues, and have a frame that arrives
+        // say there that the device has the address.
+        let guarded = control.overlay.mac.is_some();
+        if !guarded {
+            self.enable_data_queues(control, profile)?;
         }
         self.shared.receivers.alarm.mark_stale();
         self.shared.transport.set_status(wanted);
@@ -122,6 +123,9 @@ impl Function<'_> {
             return Err(EIO);
         }
         self.program_mac(control)?;
+        if guarded {
+            self.enable_data_queues(control, profile)?;
+        }
         self.replay(control)?;
         if let Some(vq) = served {
             if control.queue(vq).is_some_and(|queue| queue.ready) {
@@ -132,6 +136,22 @@ impl Function<'_> {
         control.phase = Phase::Live;
         for vq in 0..profile.nvqs {
             self.open_gate(control, profile, vq);
+        }
+        Ok(())
+    }
+
+    /// Enables all that the consumer has enabled but what the kernel serves.
+    ///
+    /// # Errors
+    ///
+    /// Any, after a log line.
+    pub(crate) fn enable_data_queues(&self, control: &mut Control, profile: &Profile) -> Result {
+        let served = self.control_vq(profile, control.accepted);
+
+        for vq in 0..profile.nvqs {
+            if control.queue(vq).is_some_and(|queue| queue.ready) && served != Some(vq) {
+                self.enable_queue(control, profile, vq)?;
+            }
         }
         Ok(())
     }

@@ -192,6 +192,9 @@ impl Requester {
 
         self.abandoned = true;
         loop {
+            // Before the first look, too: a guest can forge answers, and nobody is charged for this work.
+            fsleep(pause);
+            pause = (pause + pause).min(LONGEST_WAIT);
             // A host that is busy may have been away all that time, between a look at the ring and
             // one at the clock.
             let late = deadline.is_over();
@@ -205,8 +208,6 @@ impl Requester {
             if stop.load(Acquire) {
                 return Err(ECANCELED);
             }
-            fsleep(pause);
-            pause = (pause + pause).min(LONGEST_WAIT);
         }
     }
 }

@@ -8,6 +8,7 @@ pub mod hold;
 pub mod info;
 pub mod lie;
 pub mod queues;
+pub mod readdress;
 pub mod remap;
 pub mod remember;
 pub mod suspend;
@@ -136,6 +137,11 @@ pub enum Command {
     },
     /// Tell a device everything that its features allow, resume it, and keep it open until killed
     Tell {
+        /// A /dev/vhost-vdpa-N
+        device: PathBuf,
+    },
+    /// Ask for another MAC address than the administrator's, and for that, and keep the device open until killed
+    Readdress {
         /// A /dev/vhost-vdpa-N
         device: PathBuf,
     },
@@ -284,6 +290,7 @@ impl Command {
             Self::Busy { device, setup } => busy::run(report, device, *setup),
             Self::Remember { wire, rounds } => remember::run(report, wire, *rounds),
             Self::Tell { device } => tell::run(report, device),
+            Self::Readdress { device } => readdress::run(report, device),
             Self::Cost {
                 wire,
                 rounds,
