@@ -304,11 +304,30 @@ case_refuses_to_start() {
 	others_work
 }
 
+# Queues may be enabled after the start, as QEMU does, and nobody asks then whether they were.
+# drivers: vf_vdpa
+# limit: 120
+case_refuses_a_queue_once_started() {
+	model
+	misbehave refuse-queues
+	hold --late
+	told_to_reset
+	named "virtqueue 0: the device does not enable it (error -5)"
+	let_go 10
+	behave
+	it_works
+}
+
 # ---- interrupts ----------------------------------------------------------
 
 # interrupted N: the driver has counted so many interrupts of configuration changes
 interrupted() {
 	[ "$(sed -n 's/^configuration interrupts: //p' "$DEBUG/vf_vdpa-$M/state")" -ge "$1" ]
+}
+
+seen_to_be() { # seen_to_be PATTERN: whoever looks at the configuration finds it, and the log says so
+	vdpa dev config show m
+	log_since | grep -q "vf_vdpa $M: $1\$"
 }
 
 # needs: time
@@ -328,11 +347,6 @@ case_interrupt_storm() {
 	within 60 "$CLIENT" loopback "$NODE" --count 50
 	behave
 	it_works
-}
-
-seen_to_be() { # seen_to_be PATTERN: whoever looks at the configuration finds it, and the log says so
-	vdpa dev config show m
-	log_since | grep -q "vf_vdpa $M: $1\$"
 }
 
 # needs: time

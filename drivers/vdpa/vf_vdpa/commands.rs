@@ -233,22 +233,27 @@ impl Function<'_> {
 
     /// Enables or disables the control queue that the kernel serves: at once if the device is live,
     /// else when it starts.
+    ///
+    /// # Errors
+    ///
+    /// Any, after a log line: it is not enabled.
     pub(crate) fn set_control_ready(
         &self,
         control: &mut Control,
         profile: &Profile,
         vq: u16,
         ready: bool,
-    ) {
+    ) -> Result {
         let live = control.phase == Phase::Live && !control.status.contains(Status::NEEDS_RESET);
-        let ready = match (live, ready) {
-            (true, true) => self.serve_control(control, profile, vq).is_ok(),
+        let result = match (live, ready) {
+            (true, true) => self.serve_control(control, profile, vq),
             (true, false) => {
                 self.end_control(control, vq);
-                false
+                Ok(())
             }
-            (false, ready) => ready,
+            (false, _) => Ok(()),
         };
+        let ready = ready && result.is_ok();
 
         if let Some(queue) = control.queue(vq) {
             queue.ready = ready;
@@ -256,5 +261,6 @@ impl Function<'_> {
                 queue.hardware = HardwareQueue::Disabled;
             }
         }
+        result
     }
 }

@@ -170,31 +170,64 @@ impl Function<'_> {
     }
 
     /// Enables or disables a virtqueue, at once if the device is live, else when it starts.
+    ///
+    /// A consumer has no answer: one that waits for a queue which could not be enabled is told that the
+    /// device needs a reset.
     pub(crate) fn set_queue_ready(&self, profile: &Profile, vq: u16, ready: bool) {
-        let mut control = self.shared.control.lock();
-        let control = &mut *control;
+        let result = {
+            let mut control = self.shared.control.lock();
+
+            self.switch_queue(&mut control, profile, vq, ready)
+                .inspect_err(|_| control.demand_reset())
+        };
+
+        if result.is_err() {
+            self.shared.receivers.alarm.config.call();
+        }
+    }
+
+    /// Does so, under the lock.
+    ///
+    /// # Errors
+    ///
+    /// Any, after a log line: the virtqueue is not enabled.
+    fn switch_queue(
+        &self,
+        control: &mut Control,
+        profile: &Profile,
+        vq: u16,
+        ready: bool,
+    ) -> Result {
         let live = control.phase == Phase::Live && !control.status.contains(Status::NEEDS_RESET);
 
         if control.queue(vq).is_none_or(|queue| queue.ready == ready) {
-            return;
+            return Ok(());
         }
         if self.control_vq(profile, control.accepted) == Some(vq) {
             return self.set_control_ready(control, profile, vq, ready);
         }
         let Some(queue) = control.queue(vq) else {
-            return;
+            return Ok(());
         };
         queue.ready = ready;
         if !live {
-            return;
+            if !ready && control.kernel_consumer && control.phase == Phase::Live {
+                // It needs a reset, and may not answer: no single queue of it is stopped. Its ring goes.
+                self.give_up(control);
+            }
+            return Ok(());
         }
         if !ready {
             self.disable_queue(control, profile, vq);
-        } else if self.enable_queue(control, profile, vq).is_ok() {
+            return Ok(());
+        }
+        let result = self.enable_queue(control, profile, vq);
+        if result.is_ok() {
             self.open_gate(control, profile, vq);
         } else if let Some(queue) = control.queue(vq) {
             queue.ready = false;
         }
+        result
     }
 
     /// Returns the ring of a virtqueue as the consumer has set it up, checked.
@@ -310,13 +343,20 @@ impl Function<'_> {
         receiver.gate().set_muted(true);
 
         let result = self.stop_queue(control, profile, vq);
-        if let Err(error) = result {
-            self.complain(
-                fmt!(
-                    "virtqueue {vq} cannot be stopped before a reset (error {}), only muted: it goes on",
-                    error.to_errno()
-                ),
-            );
+        match result {
+            Err(_) if control.kernel_consumer => {
+                self.complain(fmt!(
+                    "virtqueue {vq} cannot be stopped before a reset, so the device is"
+                ));
+                // Its ring is freed next, by a virtio driver whose probe has failed: it does not reset.
+                self.give_up(control);
+                control.demand_reset();
+            }
+            Err(error) => self.complain(fmt!(
+                "virtqueue {vq} cannot be stopped before a reset (error {}), only muted: it goes on",
+                error.to_errno()
+            )),
+            Ok(()) => {}
         }
         // A process that enables it again wants to go on where its rings are. The kernel makes new
         // ones, and so does whoever uses rings that do not tell.

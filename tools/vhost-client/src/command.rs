@@ -237,6 +237,9 @@ pub enum Command {
         /// Bring it live first
         #[arg(long)]
         live: bool,
+        /// Enable its queues after DRIVER_OK
+        #[arg(long, requires = "live")]
+        late: bool,
         /// Suspend it then, and resume it when a configuration interrupt comes
         #[arg(long, requires = "live")]
         suspended: bool,
@@ -326,9 +329,16 @@ impl Command {
             Self::Hold {
                 device,
                 live,
+                late,
                 suspended,
                 setup,
-            } => hold::hold(report, device, live.then_some(*setup), *suspended),
+            } => {
+                let setup = (*live).then_some(Setup {
+                    late: *late,
+                    ..*setup
+                });
+                hold::hold(report, device, setup, *suspended)
+            }
             Self::Traffic { wire, seconds } => hold::traffic(report, wire, *seconds),
             Self::Survive { wire, seconds } => hold::survive(report, wire, *seconds),
         }
