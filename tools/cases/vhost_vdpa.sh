@@ -104,7 +104,11 @@ case_bad_config_accesses() {
 
 # limit: 120
 case_bad_mappings() {
+	log_mark
 	abuse table
+	[ "$DRIVER" = vf_vdpa ] || return 0
+	match "$(log_since | grep "vf_vdpa $A: ")" "*cannot map 0xfedff000 to 0xfee00fff: 0xfee00000 to 0xfeefffff is reserved*" \
+		"the log says what lies in its way"
 }
 
 # Which mappings are refused, and that one made early leads to the same page later.

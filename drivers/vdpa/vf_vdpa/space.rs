@@ -137,7 +137,10 @@ impl Function<'_> {
             )),
         })?;
         // Here already, for an address space that may be that of the data queues later.
-        space.domain.check(pinned.mapping())?;
+        space
+            .domain
+            .check(pinned.mapping())
+            .inspect_err(|_| self.name_obstacle(&space.domain, pinned.mapping().range))?;
         let held = memory.map(pinned)?;
         if is_data {
             space
@@ -146,6 +149,20 @@ impl Function<'_> {
                 .inspect_err(|_| memory.unmap(pinned.mapping().range))?;
         }
         Ok(())
+    }
+
+    /// Logs what lies in the way of a mapping, if something does. A consumer is told one range that it
+    /// may map ([`iova_range`](Self::iova_range)), in which there may be holes.
+    fn name_obstacle(&self, domain: &Domain<'_>, range: iova::Range) {
+        if let Some(taken) = domain.reserved().iter().find(|taken| taken.overlaps(range)) {
+            self.complain(fmt!(
+                "cannot map {:#x} to {:#x}: {:#x} to {:#x} is reserved",
+                range.first(),
+                range.last(),
+                taken.first(),
+                taken.last()
+            ));
+        }
     }
 
     /// Takes memory from the virtqueues in address space `asid`.

@@ -16,6 +16,8 @@ use vdpa_user::port::{Port, Setup};
 const UPDATE: u8 = 2;
 const INVALIDATE: u8 = 3;
 const READ_WRITE: u8 = 3;
+/// Where a device writes its interrupts, on x86.
+const INTERRUPTS: u64 = 0xfee0_0000;
 /// `VHOST_IOTLB_MSG_V2`.
 const VERSION_2: u32 = 2;
 
@@ -99,6 +101,17 @@ pub fn run(report: &mut Report, proof: &Proof) -> Result<()> {
             &device,
             "a range beyond the aperture",
             &fault,
+            || write(&device, &bytes),
+        )?;
+    }
+    if !proof.loopback {
+        // Behind it what a device writes is an interrupt, and is nowhere in memory.
+        let bytes = message(VERSION_2, UPDATE, INTERRUPTS - 0x1000, 0x2000, here);
+        refused(
+            report,
+            &device,
+            "a range that reaches into the interrupts'",
+            &[Errno::EINVAL],
             || write(&device, &bytes),
         )?;
     }
