@@ -20,7 +20,8 @@ use kernel::{
 /// # Invariants
 ///
 /// `function(argument)` may be called while the slot is open, until the consumer replaces the callback
-/// or resets or leaves the device.
+/// or resets or leaves the device. (vhost-vdpa does not hold to that in one place, as
+/// `Documentation/upstream.md` says: no parent can make up for it.)
 #[derive(Clone, Copy)]
 struct Callback {
     function: unsafe extern "C" fn(*mut c_void) -> bindings::irqreturn_t,
