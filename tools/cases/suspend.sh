@@ -207,6 +207,10 @@ case_stays_relayed() {
 	local state
 	state=$(grep '^vq 1: ' "$DEBUG/vf_vdpa-$A/state")
 	match "$state" "*, 1500 forwarded, 1500 returned*" "all is relayed: $state"
+	eq "$(vstat forwarded 1) $(vstat returned 1) $(vstat hand_backs 1)" "1500 1500 0" "the statistics say so, too"
+	client transfer "$NODE_A" "$NODE_B" --start 65000 --count 1500 --event-index
+	eq "$(vstat forwarded 1) $(vstat returned 1) $(vstat hand_backs 1)" "3000 3000 0" "they go on counting"
+	run_ok test "$(vstat suppressed 1)" -gt 0
 }
 
 # Whoever relays knows where the rings are: while they are mapped, and no longer. The first queue
@@ -274,8 +278,8 @@ seconds_are() { # seconds_are relayed|direct SECONDS: at least so many by now
 	[ "$(vstat "$1_seconds")" -ge "$2" ]
 }
 
-vstat() { # vstat NAME: of the first queue of the device a
-	vdpa -j dev vstats show a qidx 0 | jq ".vstats.a.$1"
+vstat() { # vstat NAME [QUEUE]: of the first queue of the device a, or another one
+	vdpa -j dev vstats show a qidx "${2:-0}" | jq ".vstats.a.$1"
 }
 
 # What a relay costs, in proportion to a device that serves its rings alone: the

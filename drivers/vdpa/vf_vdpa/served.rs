@@ -78,7 +78,8 @@ impl Counters {
 
     fn count(&self, chains: &Atomic<u64>, moved: Moved) {
         chains.add(u64::from(moved.chains), Relaxed);
-        if moved.chains != 0 && !moved.tell {
+        // Whoever has a part of it is told of the rest.
+        if moved.chains != 0 && !moved.tell && !moved.more {
             self.suppressed.add(1, Relaxed);
         }
     }
