@@ -3,6 +3,7 @@
 //! Groups of queues, their address spaces, and what is mapped there.
 
 mod apart;
+mod elsewhere;
 
 use anyhow::Result;
 use vdpa_user::device::{Device, feature};
@@ -114,6 +115,20 @@ pub const CASES: &[Case] = &[
         demands: "the device reaches nothing of what an owner before had mapped: it refuses to run there, or does not touch it",
         source: source::UAPI,
         run: gone_with_the_owner,
+    },
+    Case {
+        id: "spaces-15",
+        title: "all groups work in another address space",
+        demands: "a device whose groups are all in the second address space works with what is mapped there, and nothing in the first",
+        source: source::UAPI,
+        run: elsewhere::works,
+    },
+    Case {
+        id: "spaces-16",
+        title: "mappings in another address space go with their owner",
+        demands: "in the second address space, too, the device reaches nothing of what an owner before had mapped: it refuses to run there, or does not touch it",
+        source: source::UAPI,
+        run: elsewhere::gone_with_the_owner,
     },
 ];
 
