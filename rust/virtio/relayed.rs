@@ -124,11 +124,9 @@ impl<B: DerefMut<Target = [u64]>, G: Copy, S: Copy> Relayed<B, G, S> {
         self.relay.shadow()
     }
 
-    /// How far the chains are that were passed on, and those that were returned, by the guest's indices: for
-    /// tests.
-    #[must_use]
-    pub const fn indices(&self) -> (u16, u16) {
-        (self.relay.next_avail(), self.relay.next_used())
+    /// The relay: for tests.
+    pub const fn relay(&mut self) -> &mut Relay<B> {
+        &mut self.relay
     }
 
     /// Passes on what there is, or a good part of it, at `now`, in milliseconds. `guest` is [`None`] if it

@@ -36,8 +36,8 @@ enum Step {
     Poll,
     Sleep,
     Doze,
-    Release,
-    Hold,
+    Wait(u16),
+    Lock,
     Stop,
 }
 
@@ -62,8 +62,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => Just(Step::Poll),
         4 => Just(Step::Sleep),
         2 => Just(Step::Doze),
-        1 => Just(Step::Release),
-        1 => Just(Step::Hold),
+        2 => (0_u16..3000).prop_map(Step::Wait),
+        1 => Just(Step::Lock),
         1 => Just(Step::Stop),
     ];
     prop::collection::vec(step, 1..200)
@@ -92,15 +92,8 @@ proptest! {
                 Step::Poll => world.poll(),
                 Step::Sleep => world.sleep(),
                 Step::Doze => world.doze(),
-                // What is held back is passed on as soon as it may be.
-                Step::Release => {
-                    world.hold = false;
-                    world.relay_awake = true;
-                }
-                Step::Hold => {
-                    world.hold = true;
-                    world.relay_awake = true;
-                }
+                Step::Wait(milliseconds) => world.wait(milliseconds.into()),
+                Step::Lock => world.locked = !world.locked,
                 Step::Stop => world.stop(),
             }
         }
@@ -174,7 +167,7 @@ fn stops_are_survived() {
 fn a_device_that_leaves_a_chain_out_is_not_in_order() {
     let mut world = World::new(4, 65_534, KINDS[0], false);
     let in_order = |world: &mut World| {
-        let relay = world.relay.as_mut().unwrap();
+        let relay = world.relay.as_mut().unwrap().relay();
         relay.is_in_order(&world.guest).unwrap()
     };
     for _ in 0..4 {
@@ -215,8 +208,8 @@ fn a_head_that_is_used_again_hides_nothing() {
 }
 
 fn small() -> (Driver, Ram, Ram, TestRelay) {
-    let world = World::new(4, 65_534, KINDS[0], true);
-    let relay = world.relay.unwrap();
+    let mut world = World::new(4, 65_534, KINDS[0], true);
+    let relay = world.alone();
     (world.driver, world.guest, world.shadow, relay)
 }
 
@@ -327,7 +320,7 @@ fn a_barrier_stands_between_store_and_load() {
     };
     for kind in KINDS {
         let mut world = World::new(4, 7, kind, false);
-        let mut relay = world.relay.take().unwrap();
+        let mut relay = world.alone();
         world.driver.offer(&world.guest, 1);
         relay.forward(&world.guest, &world.shadow, false).unwrap();
         assert!(ends_so(&world.shadow), "forward");

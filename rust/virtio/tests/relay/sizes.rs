@@ -31,7 +31,7 @@ fn full_rings_wrap() {
                 let mut world = World::new(size, before.wrapping_neg(), kind, hold);
                 fill(&mut world);
                 let passed = if hold { before } else { size };
-                assert_eq!(world.relay.as_ref().unwrap().in_flight(), passed);
+                assert_eq!(world.relay.as_mut().unwrap().relay().in_flight(), passed);
                 world.serve(usize::from(size / 4), usize::from(size / 3));
                 world.relay(&[]);
                 world.sleep();
@@ -65,7 +65,7 @@ fn full_rings_are_stopped() {
                 world.stop();
                 fill(&mut world);
                 assert_eq!(
-                    world.relay.as_ref().unwrap().in_flight(),
+                    world.relay.as_mut().unwrap().relay().in_flight(),
                     size - returned,
                     "the guest has not taken what was returned"
                 );
@@ -99,8 +99,8 @@ fn what_is_shown_together_stays_together() {
             let start = (size / 2 + 1).wrapping_neg();
             // Its interrupts are asked for by an index.
             let mut world = World::new(size, start, KINDS[1], false);
+            let mut relay = world.alone();
             let (guest, shadow) = (&world.guest, &world.shadow);
-            let mut relay = world.relay.take().unwrap();
             (0..size).for_each(|head| world.driver.offer(guest, head));
             in_parts(|| relay.forward(guest, shadow, false).unwrap());
 
@@ -142,8 +142,8 @@ fn more_than_full_is_refused() {
     for size in sizes() {
         for start in [1, size.wrapping_neg(), (size / 2).wrapping_neg(), u16::MAX] {
             let mut world = World::new(size, start, KINDS[0], false);
+            let mut relay = world.alone();
             let (guest, shadow) = (&world.guest, &world.shadow);
-            let mut relay = world.relay.take().unwrap();
             let avail = world.driver.addresses.driver + 2;
             let used = relay.shadow().device;
 

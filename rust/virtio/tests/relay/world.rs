@@ -5,14 +5,19 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 
+use virtio::boundary::Boundary;
+use virtio::boundary::Needs;
 use virtio::features::Features;
 use virtio::queue::Addresses;
 use virtio::queue::RingKind;
 use virtio::queue::Size;
-use virtio::relay::Left;
 use virtio::relay::Relay;
 use virtio::relay::Returns;
 use virtio::relay::Rings;
+use virtio::relayed::Pass;
+use virtio::relayed::Passed;
+use virtio::relayed::Relayed;
+use virtio::relayed::Unclear;
 use virtio::split::SplitQueue;
 use virtio::standing;
 
@@ -23,8 +28,10 @@ use crate::reach::Watched;
 use crate::reach::SHADOW;
 use crate::ring::Driver;
 use crate::ring::Ram;
+use crate::ring::Unmapped;
 
 pub(crate) type TestRelay = Relay<Vec<u64>>;
+pub(crate) type TestRelayed = Relayed<Vec<u64>, Unmapped, Unmapped>;
 
 /// A guest, a relay and a device, and who has to be told what.
 pub(crate) struct World {
@@ -32,7 +39,7 @@ pub(crate) struct World {
     pub(crate) guest: Ram,
     pub(crate) shadow: Ram,
     /// None once the device has the guest's rings, and while it is at work.
-    pub(crate) relay: Option<TestRelay>,
+    pub(crate) relay: Option<TestRelayed>,
     /// Kicks and interrupts are for the relay.
     relayed: bool,
     pub(crate) device: SplitQueue,
@@ -40,12 +47,15 @@ pub(crate) struct World {
     taken: VecDeque<u16>,
     /// It has returned them in the order in which they came, since it began.
     ordered: bool,
-    pub(crate) hold: bool,
+    /// The queue can be handed back.
+    hold: bool,
     returns: Returns,
+    /// Milliseconds.
+    now: u64,
+    /// Somebody else has the lock without which no queue is handed back.
+    pub(crate) locked: bool,
     /// The relay sleeps.
     asleep: bool,
-    /// It knows that it holds something back, and will look again without being told.
-    held: bool,
     /// The relay was told something by the guest.
     pub(crate) kicked: bool,
     /// It was told something by the device, or has seen that there is more to do.
@@ -72,6 +82,7 @@ impl World {
     pub(crate) fn new(size: u16, start: u16, (event_idx, returns): Kind, hold: bool) -> Self {
         let (driver, guest) = Driver::new(size, start, event_idx);
         let (relay, device, shadow) = Self::begin(&driver, start, returns);
+        let relay = Self::queue(relay, hold, returns);
         Self {
             device,
             driver,
@@ -83,8 +94,9 @@ impl World {
             ordered: true,
             hold,
             returns,
+            now: 0,
+            locked: false,
             asleep: false,
-            held: false,
             kicked: false,
             relay_awake: true,
             device_awake: true,
@@ -125,6 +137,21 @@ impl World {
         (relay, device, Ram::new(vec![0; bytes]))
     }
 
+    /// The relay alone.
+    pub(crate) fn alone(&mut self) -> TestRelay {
+        self.relay.take().unwrap().relay().clone()
+    }
+
+    /// The queue of a relay.
+    fn queue(relay: TestRelay, hold: bool, returns: Returns) -> TestRelayed {
+        let boundary = match (hold, returns) {
+            (false, _) => Boundary::never(),
+            (true, Returns::Promptly) => Boundary::new(Needs::Several),
+            (true, Returns::Together) => Boundary::new(Needs::One),
+        };
+        Relayed::new(relay, boundary, false)
+    }
+
     /// A device as it is after a reset.
     fn device(driver: &Driver, addresses: Addresses) -> SplitQueue {
         let size = Size::new(driver.size.into(), driver.size, RingKind::Split).unwrap();
@@ -157,10 +184,25 @@ impl World {
     }
 
     /// A relay that sleeps at the boundary is told of the first chain behind it, or knows of it.
-    fn nobody_is_forgotten(&self) {
-        let holds = self.hold && self.relay.as_ref().is_some_and(Relay::is_at_boundary);
+    fn nobody_is_forgotten(&mut self) {
+        let Some(relay) = &mut self.relay else {
+            return;
+        };
+        let knows = relay.watches() || relay.needed().is_some();
+        let holds = self.hold && relay.relay().is_at_boundary();
         let waits = self.asleep && holds && self.driver.avail != 0;
-        assert!(!waits || self.held || self.kicked || self.relay_awake);
+        assert!(!waits || knows || self.kicked || self.relay_awake);
+    }
+
+    /// Some time passes. A relay that watches has looked again and again.
+    pub(crate) fn wait(&mut self, milliseconds: u64) {
+        for later in [1, milliseconds] {
+            self.now += later;
+            if self.relay.as_ref().is_some_and(Relayed::watches) {
+                self.relay_awake = true;
+                self.relay(&[]);
+            }
+        }
     }
 
     /// The device takes what there is, returns up to `count` of what it has, from `pick` on, and sleeps.
@@ -241,11 +283,10 @@ impl World {
         if !std::mem::take(&mut self.kicked) || !self.relayed {
             return;
         }
-        let relay = self.relay.take().unwrap();
-        let (relay, left) = self.pass(relay, false);
-        // Then it is woken to see to the rest.
-        self.relay_awake |= left.more || (self.hold && relay.is_drained());
-        self.sleeps(relay, left);
+        // It is woken to see to the rest.
+        let passed = self.pass(Pass::Kick);
+        self.relay_awake |= passed.has_left_something();
+        self.sleeps();
     }
 
     /// The relay does all that there is to do.
@@ -253,49 +294,46 @@ impl World {
         if !std::mem::take(&mut self.relay_awake) || !self.relayed {
             return;
         }
-        let mut relay = self.relay.take().unwrap();
-        let left = loop {
-            let left;
-            (relay, left) = self.pass(relay, true);
-            if !left.more {
-                break left;
+        let passed = loop {
+            let passed = self.pass(Pass::Other);
+            if !passed.more {
+                break passed;
             }
         };
-        if self.hold && relay.is_drained() {
-            self.hand_back();
+        let Some(relay) = self.relay.as_mut().filter(|_| passed.drained) else {
+            return self.sleeps();
+        };
+        assert!(relay.leave());
+        if self.locked {
+            // It is tried again.
+            relay.stay(true);
+            self.relay_awake = true;
+            self.sleeps();
         } else {
-            self.sleeps(relay, left);
+            self.relay = None;
+            self.hand_back();
         }
     }
 
-    fn pass(&mut self, mut relay: TestRelay, returns: bool) -> (TestRelay, Left) {
+    fn pass(&mut self, pass: Pass) -> Passed {
         self.asleep = false;
-        let hold = self.hold;
+        let now = self.now;
+        let mut relay = self.relay.take().unwrap();
         let world = RefCell::new(&mut *self);
         let [guest, shadow] = [false, true].map(|shadow| Watched {
             world: &world,
             shadow,
         });
-        let mut more = false;
-        if returns {
-            let back = relay.give_back(&guest, &shadow).unwrap();
-            world.borrow_mut().guest_awake |= back.tell;
-            more = back.more;
-        }
-        let forth = relay.forward(&guest, &shadow, hold).unwrap();
-        world.borrow_mut().device_awake |= forth.tell;
-        let mut left = if returns {
-            relay.listen(&guest, &shadow, hold).unwrap()
-        } else {
-            relay.listen_forward(&guest, &shadow, hold).unwrap()
-        };
-        left.more |= more || forth.more;
-        (relay, left)
+        let passed = relay.pass(Some(&guest), &shadow, pass, now, || {
+            world.borrow_mut().device_awake = true;
+        });
+        assert_eq!(relay.broken(), None);
+        self.guest_awake |= passed.back.tell;
+        self.relay = Some(relay);
+        passed
     }
 
-    fn sleeps(&mut self, relay: TestRelay, left: Left) {
-        self.relay = Some(relay);
-        self.held = left.held;
+    fn sleeps(&mut self) {
         self.asleep = true;
         self.nobody_is_forgotten();
     }
@@ -322,13 +360,11 @@ impl World {
     /// they do not say so, everything is as it was.
     pub(crate) fn stop(&mut self) {
         let index = match &mut self.relay {
-            Some(relay) => {
-                while relay.give_back(&self.guest, &self.shadow).unwrap().chains != 0 {}
-                relay
-                    .is_in_order(&self.guest)
-                    .unwrap()
-                    .then(|| relay.next_used())
-            }
+            Some(relay) => match relay.stand(&self.guest, &self.shadow, |_| ()) {
+                Ok(index) => Some(index),
+                Err(Unclear::Order) => None,
+                Err(Unclear::Rings(error)) => panic!("{error:?}"),
+            },
             // The rings forget who was not in order, and no device says it.
             None if !self.ordered && !self.taken.is_empty() => None,
             None => {
@@ -349,8 +385,9 @@ impl World {
         self.taken.clear();
         self.ordered = true;
         let (relay, device, shadow) = Self::begin(&self.driver, index, self.returns);
+        let relay = Self::queue(relay, self.hold, self.returns);
         (self.relay, self.device, self.shadow) = (Some(relay), device, shadow);
-        (self.relayed, self.asleep, self.held) = (true, false, false);
+        (self.relayed, self.asleep) = (true, false);
         self.relay_awake = true;
         self.device_awake = true;
     }
@@ -419,6 +456,7 @@ impl World {
         if !self.guest_asleep {
             self.sleep();
         }
+        self.locked = false;
         for _ in 0..1000 {
             self.serve(usize::MAX, 0);
             self.relay(&[]);
