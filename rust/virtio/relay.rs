@@ -53,7 +53,8 @@ pub struct Moved {
     /// Whether the other side wants to be told: the device to be notified, or the guest to be
     /// interrupted.
     pub tell: bool,
-    /// Whether there are more, which were left for the next time.
+    /// Whether there are more, which were left for the next time. A guest has nothing of what is returned
+    /// before they are there, too.
     pub more: bool,
 }
 
@@ -213,8 +214,8 @@ impl<B: DerefMut<Target = [u64]>> Relay<B> {
         let index = guest
             .read_index(self.guest.avail_index())
             .map_err(RelayError::Guest)?;
-        // A chain has a descriptor at least, and those in flight have theirs, too.
-        if index.wrapping_sub(self.next_used) > self.size.get()
+        // A chain has a descriptor at least, and those that the guest has not got back have theirs, too.
+        if index.wrapping_sub(self.shown) > self.size.get()
             || index.wrapping_sub(self.next_avail) > self.size.get()
         {
             return Err(RelayError::AvailIndex {

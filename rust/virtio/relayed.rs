@@ -284,7 +284,8 @@ impl<B: DerefMut<Target = [u64]>, G: Copy, S: Copy> Relayed<B, G, S> {
         loop {
             let back = self.relay.give_back(guest, shadow)?;
             count(back);
-            if !back.more {
+            // What was used since the look of which this was the rest is there, too.
+            if back.chains == 0 {
                 break;
             }
         }

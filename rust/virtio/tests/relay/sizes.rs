@@ -95,7 +95,7 @@ fn in_parts(mut pass: impl FnMut() -> Moved) -> u16 {
 #[test]
 fn what_is_shown_together_stays_together() {
     for size in sizes().filter(|size| *size > 256) {
-        for event in [0, 255, 256, size / 2] {
+        for event in [0, 255, 256, size / 2, size - 1] {
             let start = (size / 2 + 1).wrapping_neg();
             // Its interrupts are asked for by an index.
             let mut world = World::new(size, start, KINDS[1], false);
@@ -123,7 +123,8 @@ fn what_is_shown_together_stays_together() {
                     shadow.poke16(used + 2, size);
                     looks += 1;
                     if !moved.more {
-                        assert_eq!(moved.tell, shown > event && shown < size);
+                        let before = if shown < size { 0 } else { size - 1 };
+                        assert_eq!(moved.tell, (before..shown).contains(&event));
                         break;
                     }
                     assert_eq!(guest.peek16(ours), start, "turn {looks}");
@@ -132,6 +133,26 @@ fn what_is_shown_together_stays_together() {
                 assert_eq!(guest.peek16(ours), start.wrapping_add(shown));
             }
             assert_eq!(looks, (size - 1).div_ceil(256) + 1);
+        }
+    }
+}
+
+/// The device is stopped when the relay has returned a part, and has used some more meanwhile.
+#[test]
+fn a_part_is_no_place_to_stop() {
+    for size in sizes().filter(|size| *size > 512) {
+        for kind in KINDS {
+            let mut world = World::new(size, 7, kind, false);
+            fill(&mut world);
+            world.serve(500, 0);
+            world.relay_once();
+            let ours = world.driver.addresses.device + 2;
+            assert_eq!(world.guest.peek16(ours), 7, "a part is not shown");
+            world.serve(10, 0);
+            world.stop();
+            assert_eq!(world.guest.peek16(ours), 7 + 510);
+            world.end();
+            assert_eq!(world.redone, u32::from(size) - 510);
         }
     }
 }

@@ -289,6 +289,13 @@ impl World {
         self.sleeps();
     }
 
+    /// The relay is interrupted, and leaves the rest to its worker.
+    pub(crate) fn relay_once(&mut self) {
+        let passed = self.pass(Pass::Other);
+        self.relay_awake |= passed.has_left_something();
+        self.sleeps();
+    }
+
     /// The relay does all that there is to do.
     fn serve_device(&mut self) {
         if !std::mem::take(&mut self.relay_awake) || !self.relayed {
