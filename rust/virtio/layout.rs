@@ -219,8 +219,8 @@ impl Notify {
 pub(crate) struct Msix {
     /// The table.
     pub(crate) table: Window,
-    /// The pending bits.
-    pub(crate) pending: Window,
+    /// The pending bits, if they are in a BAR.
+    pub(crate) pending: Option<Window>,
 }
 
 /// The structures of a function.
@@ -286,7 +286,7 @@ impl Layout {
             (Kind::Isr, self.isr),
             (Kind::Device, self.device),
             (Kind::VectorTable, msix.map(|msix| msix.table)),
-            (Kind::PendingBits, msix.map(|msix| msix.pending)),
+            (Kind::PendingBits, msix.and_then(|msix| msix.pending)),
         ];
         let mut rest = windows.as_slice();
         while let [(kind, window), tail @ ..] = rest {
