@@ -162,7 +162,8 @@ impl Alarm {
         self.config.call();
     }
 
-    /// Logs that the device interrupts all the time, once until it does not. May sleep.
+    /// Logs that the device interrupts all the time, once until it does not. The caller holds the lock of
+    /// the function. May sleep.
     ///
     /// An interrupt handler that looked at the time would make a storm worse. So nobody notices one
     /// that no consumer, and no reader of the configuration, looks after.
@@ -172,8 +173,11 @@ impl Alarm {
         };
         let storms = pace > u64::from(MOST_CHANGES);
 
-        if !self.storms.xchg(storms, Full) && storms {
-            self.report(fmt!("configuration interrupts: {} a second", pace));
+        if !storms {
+            self.storms.store(false, Relaxed);
+        } else if !self.storms.load(Relaxed) {
+            let told = self.report(fmt!("configuration interrupts: {} a second", pace));
+            self.storms.store(told, Relaxed);
         }
     }
 
@@ -194,10 +198,14 @@ impl Alarm {
         }
     }
 
-    /// Logs something that the device has done, unless that has just been done. May sleep.
-    pub(crate) fn report(&self, what: fmt::Arguments<'_>) {
-        if self.reports.allows() {
+    /// Logs something that the device has done, unless that has just been done. Returns whether it was
+    /// logged. May sleep.
+    pub(crate) fn report(&self, what: fmt::Arguments<'_>) -> bool {
+        let may = self.reports.allows();
+
+        if may {
             dev_warn!(&*self.dev, "{}\n", what);
         }
+        may
     }
 }

@@ -52,7 +52,6 @@ impl Function<'_> {
         if !self.shared.receivers.alarm.take_stale() {
             return;
         }
-        self.shared.receivers.alarm.judge_interrupts();
         let status = self.shared.transport.status();
         if status.is_gone() {
             self.report(fmt!("cannot be reached"));
@@ -73,6 +72,9 @@ impl Function<'_> {
             control.status = control.status.union(Status::NEEDS_RESET);
         }
         self.read_config(control);
+        if !self.interrupts.access(control).share_everything() {
+            self.shared.receivers.alarm.judge_interrupts();
+        }
     }
 
     /// Reads the configuration into the copy, which stays as it is on an error.

@@ -263,6 +263,11 @@ impl<'bound> Interrupts<'bound> {
         }
     }
 
+    /// Returns whether what the virtqueues interrupt for is taken for a change of the configuration, too.
+    pub(crate) fn share_everything(&self) -> bool {
+        self.sharing == Sharing::Everything
+    }
+
     /// Waits until no handler runs that was running when this was called. Sleeps.
     pub(crate) fn synchronize(&self) {
         if let Some(lines) = &self.lines {
