@@ -83,6 +83,8 @@ pub(crate) struct Outcome {
     pub(crate) interrupt: bool,
     /// The command was refused, which the consumer was told.
     pub(crate) refusal: Option<Refusal>,
+    /// The device had no part in it, and has slowed nobody down.
+    pub(crate) unpaced: bool,
 }
 
 /// A control queue that is being served.
@@ -149,6 +151,7 @@ impl ControlQueue {
         let answer = match Command::parse(bytes, &self.rules) {
             Err(refusal) => {
                 outcome.refusal = Some(refusal);
+                outcome.unpaced = true;
                 // Where the answer is, depends on the command: behind what the device has to say.
                 let len = usize::try_from(chain.lengths(&memory)?.writable).unwrap_or(usize::MAX);
                 let answer = answer.get_mut(..len.clamp(1, ERRORS)).unwrap_or_default();
@@ -171,6 +174,7 @@ impl ControlQueue {
                 // one, once what follows has been written over its end.
                 if self.rules.mac.is_some() && matches!(command.effect(), Effect::MacAddr(_)) {
                     *ack = control::OK;
+                    outcome.unpaced = true;
                 } else {
                     let said = self
                         .requester

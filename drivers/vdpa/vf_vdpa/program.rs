@@ -104,9 +104,9 @@ impl Function<'_> {
         self.prepare(control, profile)?;
         self.announce(control, profile)?;
         let served = self.control_vq(profile, control.accepted);
-        // A consumer can name the driver's own ring in its data queues, and have a frame that arrives
-        // say there that the device has the address.
-        let guarded = control.overlay.mac.is_some();
+        // A process can name the driver's own ring in its data queues, and have a frame that arrives say
+        // there that the device has the address.
+        let guarded = control.overlay.mac.is_some() && !control.kernel_consumer;
         if !guarded {
             self.enable_data_queues(control, profile)?;
         }
@@ -178,7 +178,10 @@ impl Function<'_> {
             let mut control = self.shared.control.lock();
 
             self.switch_queue(&mut control, profile, vq, ready)
-                .inspect_err(|_| control.demand_reset())
+                .inspect_err(|_| {
+                    self.sever();
+                    control.demand_reset();
+                })
         };
 
         if result.is_err() {

@@ -50,7 +50,7 @@ use virtio::{
 };
 
 /// How long nothing is served after a command that was refused.
-const REFUSAL_PAUSE: Delta = Delta::from_millis(1);
+const UNPACED_PAUSE: Delta = Delta::from_millis(1);
 
 /// How long a relay waits that watches its device.
 const NAP: Delta = Delta::from_millis(1);
@@ -78,7 +78,7 @@ impl Counters {
 
     fn count(&self, chains: &Atomic<u64>, moved: Moved) {
         chains.add(u64::from(moved.chains), Relaxed);
-        // Whoever has a part of it is told of the rest.
+        // What is left may tell.
         if moved.chains != 0 && !moved.tell && !moved.more {
             self.suppressed.add(1, Relaxed);
         }
@@ -279,8 +279,10 @@ impl Served {
         if let Some(refusal) = outcome.refusal {
             self.alarm
                 .complain(fmt!("control command refused: {}", Text(refusal)));
+        }
+        if outcome.unpaced {
             // Others are slowed down by the device. Nobody is charged for this work.
-            fsleep(REFUSAL_PAUSE);
+            fsleep(UNPACED_PAUSE);
         }
         if outcome.interrupt {
             self.gate.callback.call();
