@@ -52,7 +52,9 @@ pub fn gone_with_the_owner(target: &Target) -> Result<Verdict> {
     before.device.map_in(SECOND, memory::BASE)?;
     start(&before)?;
     before.work(10)?;
+    let memory = before.device.memory.clone();
     drop(before);
+    let left = memory.contents()?;
     let device = target.own()?;
     // Something else is mapped, as without a mapping a device may refuse to run at all.
     let host = device.memory.host_address()?;
@@ -65,7 +67,8 @@ pub fn gone_with_the_owner(target: &Target) -> Result<Verdict> {
         }
         Err(error) => return Err(error),
     }
-    if live.is_served()? {
+    // There are rings in either memory.
+    if live.is_served()? || memory.contents()? != left {
         return fail("a request was done in memory that was not mapped");
     }
     pass("nothing was done")
