@@ -162,7 +162,7 @@ case_is_told_everything_again() {
 	run_ok bus vhost m
 	wait_for "$SOON" vhost_node m
 	client_until "holding what was told again" /tmp/tell.log tell "$(vhost_node m)"
-	eq "$(tells commands)" 36 "it has answered 20 commands, and 16 again"
+	eq "$(tells commands)" 38 "it has answered 20 commands, and 16 again, and a question twice"
 	# Addresses, modes, the VLAN that is left, the class of MQ in the order in which it was told,
 	# offloads, coalescing.
 	local told=(
@@ -170,6 +170,8 @@ case_is_told_everything_again() {
 		000000 000101 000200 000301 000400 000501 02002301
 		04000200 040201000000000000000000000000 04013f0000000100000000000100020004"11223344"
 		05008200000000000000 06000a00000014000000 06010700000008000000 0602030000000500000006000000
+		# The question.
+		060303000000
 	)
 	eq "$(tells 'told | join(" ")')" "${told[*]}" "all that it has been told since"
 	client_kill

@@ -2,6 +2,7 @@
 
 //! What makes it a network device: its configuration, its commands, its frames.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use crate::shape::Shape;
@@ -35,6 +36,8 @@ pub struct Net {
     pairs: u16,
     /// The commands that were carried out, the first ones, in hexadecimal.
     told: Vec<String>,
+    /// What the queues were told of when to interrupt.
+    coalescing: BTreeMap<[u8; 2], [u8; 8]>,
 }
 
 impl Net {
@@ -62,6 +65,7 @@ impl Net {
             config,
             pairs: shape.queue_pairs,
             told: Vec::new(),
+            coalescing: BTreeMap::new(),
         }
     }
 
@@ -82,10 +86,20 @@ impl Net {
         }
     }
 
-    /// Carries out a command of a driver that has accepted `features`, and returns the answer.
-    pub fn command(&mut self, features: u64, command: &[u8]) -> u8 {
+    /// Carries out a command of a driver that has accepted `features`, and returns the answer, which
+    /// comes behind what the command asks for.
+    pub fn command(&mut self, features: u64, command: &[u8]) -> Vec<u8> {
         if !self.allows(features, command) {
-            return ERR;
+            return vec![ERR];
+        }
+        if let [6, 2, first, second, _, _, parameters @ ..] = command {
+            let parameters = parameters.try_into().unwrap_or_default();
+            self.coalescing.insert([*first, *second], parameters);
+        }
+        let mut answer = Vec::new();
+        if let [6, 3, first, second, ..] = command {
+            let parameters = self.coalescing.get(&[*first, *second]);
+            answer.extend(parameters.copied().unwrap_or_default());
         }
         if let [1, 1, mac @ ..] = command {
             for (byte, value) in self.config.iter_mut().zip(mac) {
@@ -100,7 +114,8 @@ impl Net {
             }
             self.told.push(text);
         }
-        OK
+        answer.push(OK);
+        answer
     }
 
     /// Whether there is such a command (virtio 1.3, 5.1.6.5), with these features.
@@ -120,6 +135,7 @@ impl Net {
             [5, 0, offloads @ ..] => has(feature::CTRL_GUEST_OFFLOADS) && offloads.len() == 8,
             [6, 0 | 1, parameters @ ..] => has(feature::NOTF_COAL) && parameters.len() == 8,
             [6, 2, parameters @ ..] => has(feature::VQ_NOTF_COAL) && parameters.len() == 12,
+            [6, 3, index @ ..] => has(feature::VQ_NOTF_COAL) && index.len() == 4,
             _ => false,
         }
     }
@@ -154,19 +170,24 @@ mod tests {
     fn commands_are_answered() {
         let mut net = Net::new(&shape("--queue-pairs 2"));
         let all = shape("--queue-pairs 2 --offer 52").features();
-        assert_eq!(net.command(all, &[0, 0, 1]), OK);
-        assert_eq!(net.command(all, &[4, 0, 2, 0]), OK);
-        assert_eq!(net.command(all, &[4, 0, 3, 0]), ERR);
-        assert_eq!(net.command(all, &[1, 1, 2, 3, 4, 5, 6, 7]), OK);
+        assert_eq!(net.command(all, &[0, 0, 1]), [OK]);
+        assert_eq!(net.command(all, &[4, 0, 2, 0]), [OK]);
+        assert_eq!(net.command(all, &[4, 0, 3, 0]), [ERR]);
+        assert_eq!(net.command(all, &[1, 1, 2, 3, 4, 5, 6, 7]), [OK]);
         let mut data = [0; 6];
         net.read(0, &mut data);
         assert_eq!(data, [2, 3, 4, 5, 6, 7]);
-        assert_eq!(net.command(all, &[]), ERR);
-        assert_eq!(net.command(all, &[[6, 2], [0; 2]].concat()), ERR);
-        assert_eq!(net.command(all, &[&[6, 2][..], &[0; 12]].concat()), OK);
-        assert_eq!(net.command(all, &[&[6, 0][..], &[0; 8]].concat()), ERR);
+        assert_eq!(net.command(all, &[]), [ERR]);
+        assert_eq!(net.command(all, &[[6, 2], [0; 2]].concat()), [ERR]);
+        let parameters = [6, 2, 1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8];
+        assert_eq!(net.command(all, &parameters), [OK]);
+        let told = [1, 2, 3, 4, 5, 6, 7, 8, OK];
+        assert_eq!(net.command(all, &[6, 3, 1, 0, 0, 0]), told);
+        let untold = [0, 0, 0, 0, 0, 0, 0, 0, OK];
+        assert_eq!(net.command(all, &[6, 3, 2, 0, 0, 0]), untold);
+        assert_eq!(net.command(all, &[&[6, 0][..], &[0; 8]].concat()), [ERR]);
         assert_eq!(net.told()[..3], ["000001", "04000200", "0101020304050607"]);
-        assert_eq!(net.told().len(), 4);
+        assert_eq!(net.told().len(), 6);
     }
 
     #[test]

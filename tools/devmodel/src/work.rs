@@ -134,7 +134,7 @@ impl Device {
                 };
                 self.enabled_when_told.get_or_insert(enabled);
                 let answer = self.net.command(features, &chain.gather(reach));
-                let len = chain.scatter(reach, &[answer]);
+                let len = chain.scatter(reach, &answer);
                 ring.complete(reach, &chain, len, &self.behaviour);
                 done += 1;
             }

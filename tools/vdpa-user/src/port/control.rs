@@ -2,7 +2,7 @@
 
 //! The control queue of a network device: commands and their answers.
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 
 use super::Port;
 use crate::device::{Device, feature};
@@ -48,7 +48,7 @@ impl Port {
             bail!("there is no control queue");
         };
         let memory = &self.device.memory;
-        let chain = chain(control, memory, &[command])?;
+        let chain = chain(control, memory, &[command], 0)?;
         let mut sent = 0;
         while control.ring.add(&chain, sent).is_ok() {
             sent += 1;
@@ -69,7 +69,7 @@ impl Port {
         let Some(control) = &mut self.control else {
             bail!("there is no control queue");
         };
-        let chain = chain(control, &self.device.memory, pieces)?;
+        let chain = chain(control, &self.device.memory, pieces, 0)?;
         control.ring.add(&chain, 0)?;
         control.publish()
     }
@@ -92,27 +92,39 @@ impl Port {
 
     /// Gives the control queue a command, piece by piece, and waits for the answer.
     pub fn command(&mut self, pieces: &[&[u8]]) -> Result<u8> {
-        self.ask(pieces)?;
+        let (answer, _) = self.inquire(pieces, 0)?;
+        Ok(answer)
+    }
+
+    /// As [`Port::command`], of one that asks for so many bytes, which are returned, too.
+    pub fn inquire(&mut self, pieces: &[&[u8]], reply: u32) -> Result<(u8, Vec<u8>)> {
         let Some(control) = &mut self.control else {
             bail!("there is no control queue");
         };
         let memory = &self.device.memory;
+        let chain = chain(control, memory, pieces, reply)?;
+        control.ring.add(&chain, 0)?;
+        control.publish()?;
         let mut used = None;
         crate::wait::until("an answer of the control queue", || {
             used = control.ring.take()?;
             Ok(used.is_some())
         })?;
         let written = used.map_or(0, |used| used.written);
+        let expected = reply + 1;
         ensure!(
-            written == 1,
-            "the answer has {written} bytes instead of one"
+            written == expected,
+            "the answer has {written} bytes instead of {expected}"
         );
-        answer(control, memory)
+        let mut said = vec![0xff; usize::try_from(expected)?];
+        memory.read(control.slot(ANSWER)?, &mut said)?;
+        let answer = said.pop().context("an answer has a byte at least")?;
+        Ok((answer, said))
     }
 }
 
-/// Lays out a command, piece by piece, and room for its answer.
-fn chain(control: &Queue, memory: &Memory, pieces: &[&[u8]]) -> Result<Vec<Buffer>> {
+/// Lays out a command, piece by piece, and room for its answer behind `reply` bytes.
+fn chain(control: &Queue, memory: &Memory, pieces: &[&[u8]], reply: u32) -> Result<Vec<Buffer>> {
     let mut at = control.slot(0)?;
     let answer = control.slot(ANSWER)?;
     let mut chain = Vec::new();
@@ -131,10 +143,11 @@ fn chain(control: &Queue, memory: &Memory, pieces: &[&[u8]]) -> Result<Vec<Buffe
         "a command of {} pieces is too long",
         pieces.len()
     );
-    memory.write(answer, &[0xff])?;
+    let length = reply + 1;
+    memory.write(answer, &vec![0xff; usize::try_from(length)?])?;
     chain.push(Buffer {
         address: answer + control.shift,
-        length: 1,
+        length,
         writable: true,
     });
     Ok(chain)

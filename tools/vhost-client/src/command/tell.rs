@@ -40,6 +40,16 @@ const COMMANDS: [&[u8]; 19] = [
     &[0, 5, 1],
 ];
 
+/// The one command that asks: when queue 3 interrupts is what it was told.
+fn queue_is_told(port: &mut Port) -> Result<()> {
+    let told = port.inquire(&[&[6, 3, 3, 0, 0, 0]], 8)?;
+    ensure!(
+        told == (0, vec![5, 0, 0, 0, 6, 0, 0, 0]),
+        "it says {told:?}"
+    );
+    Ok(())
+}
+
 /// Tells the device, resumes it, and keeps it then until this process is killed.
 pub fn run(report: &mut Report, path: &Path) -> Result<()> {
     let setup = Setup {
@@ -53,9 +63,11 @@ pub fn run(report: &mut Report, path: &Path) -> Result<()> {
         let answer = port.command(&[command])?;
         ensure!(answer == 0, "{command:x?} is answered by {answer}");
     }
+    queue_is_told(&mut port)?;
     port.device.suspend()?;
     port.device.resume()?;
     ensure!(port.alive()?, "the device does not go on");
+    queue_is_told(&mut port)?;
     report.note("holding what was told again");
     loop {
         sleep(Duration::from_secs(3600));
