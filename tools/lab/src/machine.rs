@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result};
 
 use crate::cache::Lock;
 use crate::case::Case;
-use crate::context::Context;
+use crate::context::{Context, Flavour};
 use crate::kernel::Kernel;
 use crate::packages::Packages;
 use crate::vm::Parts;
@@ -96,6 +96,7 @@ impl Machine {
                 modules: kernel.modules,
                 share,
                 logs,
+                model_at_once: wanted.project && cx.flavour == Flavour::Debug,
             },
             release: kernel.release,
             _locks: [run, turn],

@@ -35,6 +35,9 @@ pub struct Parts {
     pub share: PathBuf,
     /// Where the logs go.
     pub logs: PathBuf,
+    /// The model is there before its kernel looks for devices: one that watches locks complains of the
+    /// way in which the PCI core takes one in later, and watches no more.
+    pub model_at_once: bool,
 }
 
 /// A running machine.
@@ -70,9 +73,17 @@ impl Vm {
             .stderr(output)
             .spawn()
             .context("starting the emulator")?;
+        let mut model = Place::new(
+            parts.share.join("bin").join(program::MODEL),
+            sockets.clone(),
+            parts.logs.join(format!("model-{number}.log")),
+        );
         let mut progress = Progress::new("booting the machine");
         let ready = accept(&agent, &mut child).and_then(|agent| {
-            let control = Control::new(accept(&control, &mut child)?)?;
+            let mut control = Control::new(accept(&control, &mut child)?)?;
+            if parts.model_at_once {
+                model.request(&["plug"], &mut control)?;
+            }
             let agent = Agent::new(agent)?;
             let ready = agent.wait_ready(BOOT * Context::slowness(), || progress.tick());
             anyhow::ensure!(ready, "it stopped at: {}", console.last_line());
@@ -84,11 +95,7 @@ impl Vm {
                 agent,
                 console,
                 control,
-                model: Place::new(
-                    parts.share.join("bin").join(program::MODEL),
-                    sockets.clone(),
-                    parts.logs.join(format!("model-{number}.log")),
-                ),
+                model,
                 sockets,
                 words: words.to_owned(),
             }),
