@@ -11,7 +11,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::qmp::Control;
 
@@ -72,6 +72,15 @@ impl Place {
         if self.model.is_some() {
             return Ok("there".to_owned());
         }
+        let device = self.start()?;
+        emulator.execute("device_add", device).inspect_err(|_| {
+            self.model = None;
+        })?;
+        Ok("plugged".to_owned())
+    }
+
+    /// Starts it. Returns it as a device for the emulator.
+    pub fn start(&mut self) -> Result<Value> {
         let socket = self.sockets.join("model");
         let control = self.sockets.join("model-control");
         let log = File::create(&self.log)?;
@@ -99,16 +108,12 @@ impl Place {
             }
             sleep(Duration::from_millis(10));
         }
-        let device = json!({
+        Ok(json!({
             "id": ID,
             "driver": "vfio-user-pci",
             "bus": PORT,
             "socket": { "type": "unix", "path": socket },
-        });
-        emulator.execute("device_add", device).inspect_err(|_| {
-            self.model = None;
-        })?;
-        Ok("plugged".to_owned())
+        }))
     }
 
     fn say(&mut self, line: &str) -> Result<String> {

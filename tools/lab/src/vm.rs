@@ -35,7 +35,7 @@ pub struct Parts {
     pub share: PathBuf,
     /// Where the logs go.
     pub logs: PathBuf,
-    /// The model is there before its kernel looks for devices: one that watches locks complains of the
+    /// The model is there from the start: a kernel that watches locks complains of the
     /// way in which the PCI core takes one in later, and watches no more.
     pub model_at_once: bool,
 }
@@ -66,6 +66,14 @@ impl Vm {
         std::fs::File::create(sockets.join(DISK))?.set_len(DISK_LEN)?;
         let queued = emulator::multiqueue_works();
         let mut command = emulator::command(parts, &sockets, console.path(), queued, words);
+        let mut model = Place::new(
+            parts.share.join("bin").join(program::MODEL),
+            sockets.clone(),
+            parts.logs.join(format!("model-{number}.log")),
+        );
+        if parts.model_at_once {
+            command.arg("-device").arg(model.start()?.to_string());
+        }
         let output = File::create(&log)?;
         let mut child = command
             .stdin(Stdio::null())
@@ -73,17 +81,9 @@ impl Vm {
             .stderr(output)
             .spawn()
             .context("starting the emulator")?;
-        let mut model = Place::new(
-            parts.share.join("bin").join(program::MODEL),
-            sockets.clone(),
-            parts.logs.join(format!("model-{number}.log")),
-        );
         let mut progress = Progress::new("booting the machine");
         let ready = accept(&agent, &mut child).and_then(|agent| {
-            let mut control = Control::new(accept(&control, &mut child)?)?;
-            if parts.model_at_once {
-                model.request(&["plug"], &mut control)?;
-            }
+            let control = Control::new(accept(&control, &mut child)?)?;
             let agent = Agent::new(agent)?;
             let ready = agent.wait_ready(BOOT * Context::slowness(), || progress.tick());
             anyhow::ensure!(ready, "it stopped at: {}", console.last_line());
