@@ -111,7 +111,7 @@ pub fn run(report: &mut Report, proof: &Proof) -> Result<()> {
             report,
             &device,
             "a range that reaches into the interrupts'",
-            &[Errno::EINVAL],
+            &fault,
             || write(&device, &bytes),
         )?;
     }
