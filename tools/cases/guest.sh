@@ -4,7 +4,7 @@
 # its monitor. There are no cases in here.
 
 # A boot takes minutes on a busy host: it may run under two layers of emulation.
-BOOT=400
+BOOT=600
 
 # guest_start NAME VHOST_NODE ADDRESS [QEMU ARGUMENT...]: its console is
 # /tmp/NAME.log, its process id is in /tmp/NAME.pid.

@@ -240,7 +240,7 @@ stays() {
 
 # All in one, as the boot takes the longest.
 # needs: guest
-# limit: 1200
+# limit: 1500
 case_stops_and_moves() {
 	two_places_for_a_guest
 	boot
@@ -260,7 +260,7 @@ case_stops_and_moves() {
 # A guest that was told to move, and then to stay. Only for those who have time, as QEMU may lose
 # what is under way in its shadow virtqueues afterwards: see Documentation/migration.md.
 # needs: guest time
-# limit: 1200
+# limit: 1500
 case_stays_when_cancelled() {
 	two_places_for_a_guest
 	boot
