@@ -125,8 +125,9 @@ impl<B: DerefMut<Target = [u64]>, G: Copy, S: Copy> Relayed<B, G, S> {
     }
 
     /// The relay: for tests.
-    pub const fn relay(&mut self) -> &mut Relay<B> {
-        &mut self.relay
+    #[must_use]
+    pub const fn relay(&self) -> &Relay<B> {
+        &self.relay
     }
 
     /// Passes on what there is, or a good part of it, at `now`, in milliseconds. `guest` is [`None`] if it

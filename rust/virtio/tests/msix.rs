@@ -8,19 +8,27 @@ use virtio::capability::CapabilityError;
 use virtio::capability::Kind;
 use virtio::capability::Layout;
 
-/// Common configuration at 0 and doorbells from 0x3000 to 0x4000 of BAR 4, and MSI-X with `entries`
-/// vectors, whose table and pending bits are at the given offsets of a BAR.
-fn function(entries: u16, table: (u8, u32), pending: (u8, u32)) -> Result<Layout, CapabilityError> {
+/// A configuration space with both windows in a BAR: common configuration at 0, doorbells at 0x3000. Behind
+/// them, at 0x70, is room for more capabilities.
+fn windows(bar: u8) -> Vec<u8> {
     let mut config = vec![0_u8; 256];
     config[0x06] = 0x10;
     config[0x34] = 0x40;
     let mut put = |at: usize, bytes: &[u8]| config[at..at + bytes.len()].copy_from_slice(bytes);
-    put(0x40, &[9, 0x50, 16, 1, 4, 0, 0, 0]);
+    put(0x40, &[9, 0x50, 16, 1, bar, 0, 0, 0]);
     put(0x4c, &0x1000_u32.to_le_bytes());
-    put(0x50, &[9, 0x70, 20, 2, 4, 0, 0, 0]);
+    put(0x50, &[9, 0x70, 20, 2, bar, 0, 0, 0]);
     put(0x58, &0x3000_u32.to_le_bytes());
     put(0x5c, &0x1000_u32.to_le_bytes());
     put(0x60, &4_u32.to_le_bytes());
+    config
+}
+
+/// Common configuration at 0 and doorbells from 0x3000 to 0x4000 of BAR 4, and MSI-X with `entries`
+/// vectors, whose table and pending bits are at the given offsets of a BAR.
+fn function(entries: u16, table: (u8, u32), pending: (u8, u32)) -> Result<Layout, CapabilityError> {
+    let mut config = windows(4);
+    let mut put = |at: usize, bytes: &[u8]| config[at..at + bytes.len()].copy_from_slice(bytes);
     put(0x70, &[0x11, 0]);
     put(0x72, &(entries - 1).to_le_bytes());
     put(0x74, &(table.1 | u32::from(table.0)).to_le_bytes());
@@ -78,16 +86,8 @@ fn a_table_outside_of_its_bar_is_refused() {
 #[test]
 fn only_the_first_of_two_counts() {
     let bars = [Some(Bar { len: 0x8000 }), None, None, None, None, None];
-    let mut config = vec![0_u8; 256];
-    config[0x06] = 0x10;
-    config[0x34] = 0x40;
+    let mut config = windows(0);
     let mut put = |at: usize, bytes: &[u8]| config[at..at + bytes.len()].copy_from_slice(bytes);
-    put(0x40, &[9, 0x50, 16, 1, 0, 0, 0, 0]);
-    put(0x4c, &0x1000_u32.to_le_bytes());
-    put(0x50, &[9, 0x70, 20, 2, 0, 0, 0, 0]);
-    put(0x58, &0x3000_u32.to_le_bytes());
-    put(0x5c, &0x1000_u32.to_le_bytes());
-    put(0x60, &4_u32.to_le_bytes());
     put(0x70, &[0x11, 0x80, 0, 0, 0, 0x40, 0, 0, 0, 0x50, 0, 0]);
     // Of a BAR that is not there.
     put(0x80, &[0x11, 0, 0, 0, 3, 0, 0, 0, 3, 0, 0, 0]);

@@ -341,7 +341,7 @@ impl World {
     /// How many chains the device was given, and how many the guest has got back. A device that has its
     /// queue back was given what it has seen when it was notified.
     pub(crate) fn passed(&self) -> [u16; 2] {
-        let (given, back) = match &mut *self.relay.lock().unwrap() {
+        let (given, back) = match &*self.relay.lock().unwrap() {
             Some(relay) => (relay.relay().next_avail(), relay.relay().next_used()),
             None => (self.reached.load(Ordering::Acquire), 0),
         };

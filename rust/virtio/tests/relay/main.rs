@@ -167,7 +167,7 @@ fn stops_are_survived() {
 fn a_device_that_leaves_a_chain_out_is_not_in_order() {
     let mut world = World::new(4, 65_534, KINDS[0], false);
     let in_order = |world: &mut World| {
-        let relay = world.relay.as_mut().unwrap().relay();
+        let mut relay = world.relay.as_ref().unwrap().relay().clone();
         relay.is_in_order(&world.guest).unwrap()
     };
     for _ in 0..4 {

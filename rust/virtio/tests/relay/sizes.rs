@@ -31,7 +31,7 @@ fn full_rings_wrap() {
                 let mut world = World::new(size, before.wrapping_neg(), kind, hold);
                 fill(&mut world);
                 let passed = if hold { before } else { size };
-                assert_eq!(world.relay.as_mut().unwrap().relay().in_flight(), passed);
+                assert_eq!(world.relay.as_ref().unwrap().relay().in_flight(), passed);
                 world.serve(usize::from(size / 4), usize::from(size / 3));
                 world.relay(&[]);
                 world.sleep();
@@ -65,7 +65,7 @@ fn full_rings_are_stopped() {
                 world.stop();
                 fill(&mut world);
                 assert_eq!(
-                    world.relay.as_mut().unwrap().relay().in_flight(),
+                    world.relay.as_ref().unwrap().relay().in_flight(),
                     size - returned,
                     "the guest has not taken what was returned"
                 );

@@ -184,8 +184,8 @@ impl World {
     }
 
     /// A relay that sleeps at the boundary is told of the first chain behind it, or knows of it.
-    fn nobody_is_forgotten(&mut self) {
-        let Some(relay) = &mut self.relay else {
+    fn nobody_is_forgotten(&self) {
+        let Some(relay) = &self.relay else {
             return;
         };
         let knows = relay.watches() || relay.needed().is_some();
