@@ -59,32 +59,26 @@ impl Rate {
     }
 }
 
-/// How often something happens.
-#[pin_data]
-struct Pace {
-    /// When it was looked at last, and how often it had happened until then.
-    #[pin]
-    last: Mutex<Option<(Instant<Monotonic>, u64)>>,
+/// How often the configuration interrupts, as whoever holds the lock of the function sees it.
+#[derive(Default)]
+pub(crate) struct Pace {
+    /// When it was looked at last, and how many interrupts there had been until then.
+    last: Option<(Instant<Monotonic>, u64)>,
+    /// That was too often, which has been logged.
+    told: bool,
 }
 
 impl Pace {
-    fn new() -> impl PinInit<Self> {
-        pin_init!(Self {
-            last <- new_mutex!(None, "vf_vdpa::Pace"),
-        })
-    }
-
-    /// Returns how often it has happened in a second since that was said last, of what has happened
-    /// `count` times; or nothing if that was less than a second ago.
-    fn a_second(&self, count: u64) -> Option<u64> {
-        let mut last = self.last.lock();
-        let (since, before) = *last.get_or_insert_with(|| (Instant::now(), count));
+    /// Returns how many of `count` interrupts there were in a second since that was said last; or nothing
+    /// if that was less than a second ago.
+    fn a_second(&mut self, count: u64) -> Option<u64> {
+        let (since, before) = *self.last.get_or_insert_with(|| (Instant::now(), count));
         let milliseconds = u64::try_from(since.elapsed().as_millis()).ok()?;
 
         if milliseconds < 1000 {
             return None;
         }
-        *last = Some((Instant::now(), count));
+        self.last = Some((Instant::now(), count));
         count
             .saturating_sub(before)
             .saturating_mul(1000)
@@ -100,10 +94,6 @@ pub(crate) struct Alarm {
     #[pin]
     pub(crate) config: Slot,
     config_interrupts: Atomic<u64>,
-    #[pin]
-    pace: Pace,
-    /// That was too often, which has been logged.
-    storms: Atomic<bool>,
     /// The configuration or the status may have changed since somebody looked.
     stale: Atomic<bool>,
     /// The device has to be reset, which the consumer was not told yet.
@@ -124,8 +114,6 @@ impl Alarm {
                 dev: dev.into(),
                 config <- Slot::new(),
                 config_interrupts: Atomic::new(0),
-                pace <- Pace::new(),
-                storms: Atomic::new(false),
                 stale: Atomic::new(true),
                 broken: Atomic::new(false),
                 complaints <- Rate::new(),
@@ -162,23 +150,18 @@ impl Alarm {
         self.config.call();
     }
 
-    /// Logs that the device interrupts all the time, once until it does not. The caller holds the lock of
-    /// the function. May sleep.
+    /// Logs that the device interrupts all the time, once until it does not. May sleep.
     ///
     /// An interrupt handler that looked at the time would make a storm worse. So nobody notices one
     /// that no consumer, and no reader of the configuration, looks after.
-    pub(crate) fn judge_interrupts(&self) {
-        let Some(pace) = self.pace.a_second(self.config_interrupts()) else {
+    pub(crate) fn judge_interrupts(&self, pace: &mut Pace) {
+        let Some(count) = pace.a_second(self.config_interrupts()) else {
             return;
         };
-        let storms = pace > u64::from(MOST_CHANGES);
+        let storms = count > u64::from(MOST_CHANGES);
 
-        if !storms {
-            self.storms.store(false, Relaxed);
-        } else if !self.storms.load(Relaxed) {
-            let told = self.report(fmt!("configuration interrupts: {} a second", pace));
-            self.storms.store(told, Relaxed);
-        }
+        pace.told = storms
+            && (pace.told || self.report(fmt!("configuration interrupts: {} a second", count)));
     }
 
     /// Demands a reset from the consumer, for a reason that is logged, from a context that cannot

@@ -73,7 +73,10 @@ impl Function<'_> {
         }
         self.read_config(control);
         if !self.interrupts.access(control).share_everything() {
-            self.shared.receivers.alarm.judge_interrupts();
+            self.shared
+                .receivers
+                .alarm
+                .judge_interrupts(&mut control.pace);
         }
     }
 

@@ -3,7 +3,10 @@
 //! The control path: what a consumer asks for, and when the hardware gets to know.
 
 use super::{
-    alarm::MOST_CHANGES,
+    alarm::{
+        Pace,
+        MOST_CHANGES, //
+    },
     function::Function,
     profile::Profile,
     program::Ring,
@@ -183,6 +186,8 @@ pub(crate) struct Control {
     pub(crate) generation: u32,
     /// When changes were first counted, and how many there were since.
     changes: Option<(Instant<Monotonic>, u32)>,
+    /// How often the device says that there are any.
+    pub(crate) pace: Pace,
 }
 
 impl Control {
@@ -204,6 +209,7 @@ impl Control {
             config: KVec::from_elem(0, config_len, GFP_KERNEL)?,
             generation: 0,
             changes: None,
+            pace: Pace::default(),
         })
     }
 
