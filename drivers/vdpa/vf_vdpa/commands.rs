@@ -6,8 +6,7 @@
 use super::{
     control::{
         Control,
-        HardwareQueue,
-        Phase, //
+        HardwareQueue, //
     },
     control_queue::ControlQueue,
     function::Function,
@@ -42,8 +41,7 @@ use virtio::{
         RingKind,
         Size, //
     },
-    split::SplitQueue,
-    status::Status, //
+    split::SplitQueue, //
 };
 
 impl Function<'_> {
@@ -244,7 +242,7 @@ impl Function<'_> {
         vq: u16,
         ready: bool,
     ) -> Result {
-        let live = control.phase == Phase::Live && !control.status.contains(Status::NEEDS_RESET);
+        let live = control.is_live();
         let result = match (live, ready) {
             (true, true) => self.serve_control(control, profile, vq),
             (true, false) => {

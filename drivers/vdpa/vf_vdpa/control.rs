@@ -221,6 +221,11 @@ impl Control {
         )
     }
 
+    /// Returns whether the device works for its consumer, and may be told of single virtqueues.
+    pub(crate) fn is_live(&self) -> bool {
+        self.phase == Phase::Live && !self.status.contains(Status::NEEDS_RESET)
+    }
+
     /// Returns a virtqueue.
     pub(crate) fn queue(&mut self, vq: u16) -> Option<&mut VirtQueue> {
         self.queues.get_mut(usize::from(vq))

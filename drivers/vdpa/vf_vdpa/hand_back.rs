@@ -3,10 +3,7 @@
 //! Giving a relayed virtqueue back to its device.
 
 use super::{
-    control::{
-        HardwareQueue,
-        Phase, //
-    },
+    control::HardwareQueue,
     function::Shared,
     program::Ring,
     relay_queue::Broken,
@@ -18,7 +15,6 @@ use kernel::{
     time::Instant, //
 };
 use vdpa::view::View;
-use virtio::status::Status;
 
 /// What became of a hand-back.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -55,7 +51,7 @@ impl HandBack {
             return Ok(HandedBack::Blocked);
         };
         let control = &mut *control;
-        let runs = control.phase == Phase::Live && !control.status.contains(Status::NEEDS_RESET);
+        let runs = control.is_live();
         let relayed = control
             .queue(self.ring.vq)
             .is_some_and(|queue| queue.hardware == HardwareQueue::Relayed);

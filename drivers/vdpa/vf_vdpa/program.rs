@@ -201,7 +201,7 @@ impl Function<'_> {
         vq: u16,
         ready: bool,
     ) -> Result {
-        let live = control.phase == Phase::Live && !control.status.contains(Status::NEEDS_RESET);
+        let live = control.is_live();
 
         if control.queue(vq).is_none_or(|queue| queue.ready == ready) {
             return Ok(());

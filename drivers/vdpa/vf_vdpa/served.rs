@@ -49,7 +49,7 @@ use virtio::{
     }, //
 };
 
-/// How long nothing is served after a command that was refused.
+/// How long nothing is served after a command that the device had no part in.
 const UNPACED_PAUSE: Delta = Delta::from_millis(1);
 
 /// How long a relay waits that watches its device.
