@@ -66,10 +66,15 @@ impl Port {
 
     /// Gives the control queue a command, piece by piece.
     pub fn ask(&mut self, pieces: &[&[u8]]) -> Result<()> {
+        self.make_available(pieces, 0)
+    }
+
+    /// Gives the control queue a command that asks for so many bytes.
+    fn make_available(&mut self, pieces: &[&[u8]], reply: u32) -> Result<()> {
         let Some(control) = &mut self.control else {
             bail!("there is no control queue");
         };
-        let chain = chain(control, &self.device.memory, pieces, 0)?;
+        let chain = chain(control, &self.device.memory, pieces, reply)?;
         control.ring.add(&chain, 0)?;
         control.publish()
     }
@@ -98,13 +103,11 @@ impl Port {
 
     /// As [`Port::command`], of one that asks for so many bytes, which are returned, too.
     pub fn inquire(&mut self, pieces: &[&[u8]], reply: u32) -> Result<(u8, Vec<u8>)> {
+        self.make_available(pieces, reply)?;
         let Some(control) = &mut self.control else {
             bail!("there is no control queue");
         };
         let memory = &self.device.memory;
-        let chain = chain(control, memory, pieces, reply)?;
-        control.ring.add(&chain, 0)?;
-        control.publish()?;
         let mut used = None;
         crate::wait::until("an answer of the control queue", || {
             used = control.ring.take()?;
