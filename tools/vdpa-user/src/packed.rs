@@ -14,6 +14,8 @@ const WRITE: u16 = 2;
 const AVAIL: u16 = 1 << 7;
 const USED: u16 = 1 << 15;
 
+/// Event suppression: tell of everything.
+const ENABLE: u16 = 0;
 /// Event suppression: tell nobody.
 const DISABLE: u16 = 1;
 /// Event suppression: tell at one descriptor.
@@ -198,13 +200,20 @@ impl Ring for Packed {
         Ok((place << 16) | place)
     }
 
+    fn disarm(&mut self) -> Result<()> {
+        self.memory.store16(self.areas.driver + 2, DISABLE)
+    }
+
     fn rearm(&mut self) -> Result<bool> {
         if self.event_index {
             let wish = self.seen.index | if self.seen.wrap { 0x8000 } else { 0 };
             self.memory.store16(self.areas.driver, wish)?;
             self.memory.store16(self.areas.driver + 2, DESCRIPTOR)?;
-            fence(Ordering::SeqCst);
+        } else {
+            self.memory.store16(self.areas.driver + 2, ENABLE)?;
         }
+        // The wish must be visible before the device's descriptor is read, or both sides may sleep.
+        fence(Ordering::SeqCst);
         self.pending()
     }
 }

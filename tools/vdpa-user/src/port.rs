@@ -14,6 +14,7 @@ use crate::frame;
 use crate::merge::{Merge, PART};
 use crate::queue::{BUFFER, Queue};
 use crate::ring::{Buffer, Used};
+use crate::wait;
 
 mod control;
 
@@ -282,6 +283,17 @@ impl Port {
                 return Ok(count);
             }
         }
+    }
+
+    /// Waits until everything that was sent has come back.
+    pub fn come_to_rest(&mut self) -> Result<()> {
+        wait::until("what was sent comes back", || {
+            for pair in 0..self.pairs.len() {
+                self.reap(pair)?;
+            }
+            let mut queues = self.pairs.iter().map(|pair| &pair.transmit);
+            Ok(queues.all(|queue| queue.idle.len() == usize::from(queue.size)))
+        })
     }
 
     /// Takes the frames that arrived, ours and not damaged; gives the buffers back.

@@ -59,6 +59,9 @@ pub trait Ring {
     /// Where a device goes on that has finished all it has returned, as the ioctl has it.
     fn base(&self) -> Result<u32>;
 
+    /// Asks for no interrupts, up to [`Ring::rearm`]. One may be on its way.
+    fn disarm(&mut self) -> Result<()>;
+
     /// Asks for an interrupt at the next completion; says whether one has already arrived.
     fn rearm(&mut self) -> Result<bool>;
 }

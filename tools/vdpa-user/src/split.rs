@@ -11,6 +11,8 @@ use crate::ring::{Areas, Buffer, Ring, Used, passes};
 
 const NEXT: u16 = 1;
 const WRITE: u16 = 2;
+/// `avail.flags`: the driver wants no interrupts.
+const NO_INTERRUPT: u16 = 1;
 /// `used.flags`: the device wants no notifications.
 const NO_NOTIFY: u16 = 1;
 
@@ -61,6 +63,11 @@ impl Split {
 
     fn pending(&self) -> Result<bool> {
         Ok(self.memory.load16(self.areas.device + 2)? != self.seen)
+    }
+
+    /// Where the index stands that is to be told of.
+    fn used_event(&self) -> u64 {
+        self.areas.driver + 4 + 2 * u64::from(self.size)
     }
 }
 
@@ -165,12 +172,24 @@ impl Ring for Split {
         Ok(self.memory.load16(self.areas.device + 2)?.into())
     }
 
+    fn disarm(&mut self) -> Result<()> {
+        if self.event_index {
+            // With event indices the flags mean nothing. The farthest that there is.
+            self.memory
+                .store16(self.used_event(), self.seen.wrapping_sub(1))
+        } else {
+            self.memory.store16(self.areas.driver, NO_INTERRUPT)
+        }
+    }
+
     fn rearm(&mut self) -> Result<bool> {
         if self.event_index {
-            let at = self.areas.driver + 4 + 2 * u64::from(self.size);
-            self.memory.store16(at, self.seen)?;
-            fence(Ordering::SeqCst);
+            self.memory.store16(self.used_event(), self.seen)?;
+        } else {
+            self.memory.store16(self.areas.driver, 0)?;
         }
+        // The wish must be visible before the device's index is read, or both sides may sleep.
+        fence(Ordering::SeqCst);
         self.pending()
     }
 }
@@ -217,6 +236,34 @@ mod tests {
                 })
             );
             assert_eq!(ring.free(), 4);
+        }
+    }
+
+    #[test]
+    fn says_whether_interrupts_are_wanted() {
+        let memory = Memory::new().unwrap();
+        let mut ring = Split::new(&memory, 4, false).unwrap();
+        ring.disarm().unwrap();
+        assert_eq!(memory.load16(ring.areas.driver).unwrap(), NO_INTERRUPT);
+        ring.rearm().unwrap();
+        assert_eq!(memory.load16(ring.areas.driver).unwrap(), 0);
+        let mut ring = Split::new(&memory, 4, true).unwrap();
+        for (start, armed) in [(0, true), (7, true), (65_535, true), (0, false), (9, false)] {
+            ring.begin_at(start).unwrap();
+            if armed {
+                ring.rearm().unwrap();
+            } else {
+                ring.disarm().unwrap();
+            }
+            let event = memory.load16(ring.used_event()).unwrap();
+            assert_eq!(
+                crate::ring::passes(event, start.wrapping_add(1), start),
+                armed
+            );
+            assert_eq!(
+                crate::ring::passes(event, start.wrapping_add(32_768), start),
+                armed
+            );
         }
     }
 

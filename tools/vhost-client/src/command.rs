@@ -8,6 +8,7 @@ pub mod hold;
 pub mod info;
 pub mod lie;
 pub mod queues;
+pub mod quiet;
 pub mod readdress;
 pub mod remap;
 pub mod remember;
@@ -109,6 +110,13 @@ pub enum Command {
         /// How often
         #[arg(long, default_value_t = 10)]
         rounds: u32,
+        #[command(flatten)]
+        setup: Setup,
+    },
+    /// Send frames while a queue of A asks for no interrupts
+    Quiet {
+        #[command(flatten)]
+        wire: Wire,
         #[command(flatten)]
         setup: Setup,
     },
@@ -289,6 +297,7 @@ impl Command {
                 rounds,
                 setup,
             } => remap::run(report, wire, *rounds, *setup),
+            Self::Quiet { wire, setup } => quiet::run(report, wire, *setup),
             Self::Lie { proof, rounds } => lie::run(report, proof, *rounds),
             Self::Busy { device, setup } => busy::run(report, device, *setup),
             Self::Remember { wire, rounds } => remember::run(report, wire, *rounds),

@@ -24,7 +24,7 @@ pub fn run(report: &mut Report, wire: &Wire, rounds: u32, setup: Setup) -> Resul
     exchange::verify(&mut ports, &BOTH, FRAMES)?;
     for round in 1..=rounds {
         // A device that returns something has to have its rings. That it does so late is no matter.
-        ports.iter_mut().try_for_each(comes_to_rest)?;
+        ports.iter_mut().try_for_each(Port::come_to_rest)?;
         for port in &ports {
             let device = &port.device;
             // A mapping that nobody uses comes and goes beside.
@@ -57,17 +57,6 @@ pub fn run(report: &mut Report, wire: &Wire, rounds: u32, setup: Setup) -> Resul
         ),
     );
     Ok(())
-}
-
-/// Waits until everything that was sent has come back.
-fn comes_to_rest(port: &mut Port) -> Result<()> {
-    wait::until("what was sent comes back", || {
-        for pair in 0..port.pairs.len() {
-            port.reap(pair)?;
-        }
-        let mut queues = port.pairs.iter().map(|pair| &pair.transmit);
-        Ok(queues.all(|queue| queue.idle.len() == usize::from(queue.size)))
-    })
 }
 
 /// Takes the memory away and kicks: whoever serves the rings finds them gone.
