@@ -100,7 +100,7 @@ impl Located {
     }
 }
 
-/// The two ranges.
+/// The two ranges: both are read, and one is written to.
 struct Ranges {
     read: Located,
     written: Located,
@@ -109,7 +109,11 @@ struct Ranges {
 impl Ranges {
     fn locate(&mut self, translate: impl Fn(u64, bool) -> Option<(u64, u64)>) -> Result<(), Fault> {
         self.read.locate(|addr| translate(addr, false))?;
-        self.written.locate(|addr| translate(addr, true))
+        self.written.locate(|addr| {
+            let readable = translate(addr, false).is_some();
+
+            translate(addr, true).filter(|_| readable)
+        })
     }
 }
 
@@ -195,7 +199,7 @@ impl Shared {
     }
 }
 
-/// Two ranges of an address space: one that is read, and one that is written to.
+/// Two ranges of an address space: one that is read, and one that is read and written to.
 pub struct View {
     memory: Arc<GuestMemory>,
     shared: Arc<Shared>,
@@ -248,11 +252,12 @@ pub struct Access<'a>(SpinLockIrqGuard<'a, Content>);
 unsafe impl Translate for Access<'_> {
     fn translate(&self, addr: u64, write: bool) -> Option<(u64, u64)> {
         let ranges = self.0.ranges.as_ref()?;
+        let written = ranges.written.translate(addr);
 
         if write {
-            ranges.written.translate(addr)
+            written
         } else {
-            ranges.read.translate(addr)
+            ranges.read.translate(addr).or(written)
         }
     }
 }
@@ -330,6 +335,7 @@ mod tests {
                 access.read_index(BASE + PAGE - 2),
                 Ok(u16::from_le_bytes(*b"t!"))
             );
+            assert_eq!(access.read_index(BASE + 8), Ok(0x0a21));
         }
         assert_eq!(memory.read(BASE, &mut back), Ok(()));
         assert_eq!(&back, b"\0\0a word!\n\0\0\0\0\0\0");
@@ -343,9 +349,9 @@ mod tests {
 
         assert_eq!(view.locate(), Ok(()));
         let access = view.access().ok_or(EINVAL)?;
-        // Each range is for its purpose.
-        assert!(access.read(BASE + 2, &mut [0]).is_err());
+        // One is only read.
         assert!(access.write(BASE + PAGE, &[0]).is_err());
+        assert!(access.read_index(BASE + 10).is_err());
         for at in [BASE + PAGE - 9, BASE + PAGE + 8, 0, u64::MAX] {
             assert!(access.read(at, &mut [0]).is_err());
         }

@@ -81,6 +81,8 @@ pub struct Relay<B> {
     event_idx: bool,
     returns: Returns,
     outstanding: Outstanding<B>,
+    /// The guest's used ring was looked at.
+    begun: bool,
 }
 
 impl<B: DerefMut<Target = [u64]>> Relay<B> {
@@ -110,7 +112,42 @@ impl<B: DerefMut<Target = [u64]>> Relay<B> {
             event_idx,
             returns,
             outstanding: Outstanding::new(words),
+            begun: false,
         })
+    }
+
+    /// Looks whether what the driver has got back ends where the queue is to go on, before anything is
+    /// passed on. It does so once.
+    ///
+    /// Whoever had the queue before may have taken chains and neither returned nor given them up. If the
+    /// device `repeats`, they are done again, in order, and the relay begins at the first of them: to
+    /// pass over them would show the driver entries of the used ring that nobody has written.
+    pub fn begin<G: Memory, S>(
+        &mut self,
+        guest: &G,
+        repeats: bool,
+    ) -> Result<(), RelayError<G::Error, S>> {
+        if self.begun {
+            return Ok(());
+        }
+        let used = guest
+            .read_index(self.guest.used_index())
+            .map_err(RelayError::Guest)?;
+        let taken = self.base.wrapping_sub(used);
+        let most = if repeats { self.size.get() } else { 0 };
+        if taken > most {
+            return Err(RelayError::Start {
+                index: self.base,
+                used,
+            });
+        }
+        self.begun = true;
+        self.base = used;
+        self.next_avail = used;
+        self.next_used = used;
+        self.shown = used;
+        self.seen = used;
+        Ok(())
     }
 
     /// The guest's index of the next chain to pass on.

@@ -254,6 +254,16 @@ case_broken_rings_are_not_suspended() {
 	match "$(log_since)" "*vf_vdpa $A: relayed virtqueue*: available *" "the log says what is wrong"
 }
 
+# Whoever had a queue before may leave it at a place that its rings contradict, as QEMU has done after a
+# migration that was cancelled: a driver must not be shown used entries that nobody has written.
+# limit: 180
+case_goes_on_where_its_rings_say() {
+	vhost_pair 2
+	log_mark
+	client taken "$NODE_A" "$NODE_B"
+	match "$(log_since)" "*vf_vdpa $A: relayed virtqueue: cannot go on at index *" "the log says what is wrong"
+}
+
 # A device that may do requests in any order has to finish them before it is stopped.
 # drivers: vf_vdpa
 # limit: 240

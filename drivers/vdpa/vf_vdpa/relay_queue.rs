@@ -38,6 +38,7 @@ use virtio::{
         Boundary,
         Needs, //
     },
+    device_id::DeviceId,
     features::Features,
     iova,
     queue::{
@@ -126,6 +127,8 @@ impl RelayQueue {
         };
         let returns = Returns::of(shared.limits.id, accepted, ring.vq);
         let event_idx = accepted.contains(Features::RING_EVENT_IDX);
+        // A frame may be sent twice: as after any lost acknowledgement.
+        let repeats = shared.limits.id == DeviceId::NET;
         let polls = shared
             .receivers
             .queue(ring.vq)
@@ -134,7 +137,7 @@ impl RelayQueue {
         let relay = Relay::new(ring.size, own, rings, ring.index, event_idx, returns, words);
 
         Ok(Self {
-            queue: Relayed::new(relay.ok_or(EINVAL)?, boundary, polls),
+            queue: Relayed::new(relay.ok_or(EINVAL)?, boundary, repeats, polls),
             began: Instant::now(),
             ring,
             view: Arc::new(view, GFP_KERNEL)?,

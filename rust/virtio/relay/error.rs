@@ -11,6 +11,13 @@ pub enum RelayError<G, S> {
     Guest(G),
     /// The shadow rings cannot be reached.
     Shadow(S),
+    /// The queue is to go on where its used ring contradicts it.
+    Start {
+        /// The index at which it is to go on.
+        index: u16,
+        /// The index of the used ring.
+        used: u16,
+    },
     /// The guest has made more chains available than there are descriptors.
     AvailIndex {
         /// The index it shows.
@@ -38,6 +45,10 @@ impl<G: fmt::Display, S: fmt::Display> fmt::Display for RelayError<G, S> {
         match self {
             Self::Guest(error) => write!(f, "rings of the guest: {error}"),
             Self::Shadow(error) => write!(f, "shadow rings: {error}"),
+            Self::Start { index, used } => write!(
+                f,
+                "cannot go on at index {index}: {used} chains were returned, as the used ring has it"
+            ),
             Self::AvailIndex { index, taken } => write!(
                 f,
                 "available index {index} is more than the ring ahead of {taken}"

@@ -28,6 +28,15 @@ const SHADOW: Rings = Rings {
     device: Ram::BASE + 16,
 };
 
+fn relay(driver: &Driver, start: u16, event_idx: bool, returns: Returns) -> Relay<Vec<u64>> {
+    let own = Rings {
+        driver: driver.addresses.driver,
+        device: driver.addresses.device,
+    };
+    let size = Size::new(SIZE.into(), SIZE, RingKind::Split).unwrap();
+    Relay::new(size, own, SHADOW, start, event_idx, returns, vec![0]).unwrap()
+}
+
 struct Scene {
     queue: Relayed<Vec<u64>, Unmapped, Unmapped>,
     driver: Driver,
@@ -40,21 +49,31 @@ impl Scene {
     /// A queue that goes on at `start`, and was looked at once.
     fn new(start: u16, event_idx: bool, returns: Returns, boundary: Boundary) -> Self {
         let (driver, guest) = Driver::new(SIZE, start, event_idx);
-        let own = Rings {
-            driver: driver.addresses.driver,
-            device: driver.addresses.device,
-        };
-        let size = Size::new(SIZE.into(), SIZE, RingKind::Split).unwrap();
-        let relay = Relay::new(size, own, SHADOW, start, event_idx, returns, vec![0]).unwrap();
-        let mut scene = Self {
-            queue: Relayed::new(relay, boundary, false),
+        let relay = relay(&driver, start, event_idx, returns);
+        let mut scene = Self::of(Relayed::new(relay, boundary, true, false), driver, guest);
+        scene.pass(Pass::Other);
+        scene
+    }
+
+    /// One whose driver has got back all before `used`, and which is to go on `taken` chains later. It
+    /// was not looked at.
+    fn taken(used: u16, taken: u16, repeats: bool) -> Self {
+        let (driver, guest) = Driver::new(SIZE, used, true);
+        let relay = relay(&driver, used.wrapping_add(taken), true, Returns::Promptly);
+        let queue = Relayed::new(relay, Boundary::new(Needs::One), repeats, false);
+        let mut scene = Self::of(queue, driver, guest);
+        (0..taken.min(SIZE)).for_each(|_| scene.add());
+        scene
+    }
+
+    fn of(queue: Relayed<Vec<u64>, Unmapped, Unmapped>, driver: Driver, guest: Ram) -> Self {
+        Self {
+            queue,
             driver,
             guest,
             shadow: Ram::new(vec![0; 64]),
             notified: 0,
-        };
-        scene.pass(Pass::Other);
-        scene
+        }
     }
 
     /// One of which nothing special is known.
@@ -280,12 +299,66 @@ fn a_kick_leaves_what_was_used_to_an_interrupt() {
 fn a_queue_that_polls_is_looked_at_all_the_time() {
     let mut scene = Scene::plain();
     assert!(!scene.pass(Pass::Other).watch);
-    let size = Size::new(SIZE.into(), SIZE, RingKind::Split).unwrap();
-    let own = Rings {
-        driver: scene.driver.addresses.driver,
-        device: scene.driver.addresses.device,
-    };
-    let relay = Relay::new(size, own, SHADOW, 1000, true, Returns::Promptly, vec![0]).unwrap();
-    scene.queue = Relayed::new(relay, Boundary::never(), true);
+    let relay = relay(&scene.driver, 1000, true, Returns::Promptly);
+    scene.queue = Relayed::new(relay, Boundary::never(), true, true);
     assert!(scene.pass(Pass::Other).watch && scene.pass_without(Pass::Other).watch);
+}
+
+/// Whoever had the queue before has taken chains, and has neither returned nor given them up.
+#[test]
+fn what_was_taken_and_not_returned_is_done_again() {
+    for used in [0, 7, 1000, 0xfffe, 0xffff] {
+        for taken in 0..=SIZE {
+            let mut scene = Scene::taken(used, taken, true);
+            assert_eq!(scene.queue.relay().next_used(), used.wrapping_add(taken));
+            // Up to where the device can start at the same index.
+            let before = if used == 0 {
+                0
+            } else {
+                used.wrapping_neg().min(taken)
+            };
+            assert_eq!(scene.pass(Pass::Other).forth.chains, before);
+            for _ in 0..before {
+                scene.uses();
+            }
+            assert_eq!(scene.pass(Pass::Other).back.chains, before);
+            let index = scene.guest.peek16(scene.driver.addresses.device + 2);
+            assert_eq!(index, used.wrapping_add(before), "the driver has them back");
+            for _ in 0..before {
+                assert!(
+                    scene.driver.reap(&scene.guest).is_some(),
+                    "none was invented"
+                );
+            }
+            assert!(scene.is_fine());
+        }
+    }
+}
+
+#[test]
+fn a_place_that_the_rings_contradict_is_refused() {
+    for used in [0, 7, 1000, 0xffff_u16] {
+        for (taken, repeats) in [
+            (1, false),
+            (SIZE, false),
+            (SIZE + 1, true),
+            // Behind what was returned.
+            (0xffff, true),
+            (0xffff, false),
+        ] {
+            let error = RelayError::Start {
+                index: used.wrapping_add(taken),
+                used,
+            };
+            // Whether it is first looked at or stopped.
+            let mut scene = Scene::taken(used, taken, repeats);
+            assert!(scene.pass(Pass::Other).more);
+            assert_eq!(scene.queue.broken(), Some(error));
+            let mut scene = Scene::taken(used, taken, repeats);
+            let stand = scene.queue.stand(&scene.guest, &scene.shadow, |_| ());
+            assert_eq!(stand, Err(Unclear::Rings(error)));
+            let shown = scene.guest.peek16(scene.driver.addresses.device + 2);
+            assert_eq!(shown, used, "nothing is shown to the driver");
+        }
+    }
 }

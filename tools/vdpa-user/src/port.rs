@@ -339,10 +339,15 @@ impl Port {
     /// Goes on after a reset, with each queue where its rings are: what one process hands to
     /// another.
     pub fn go_on(&mut self) -> Result<()> {
+        self.go_on_at(|queue| queue.ring.base())
+    }
+
+    /// Goes on after a reset, with each queue where `base` says.
+    pub fn go_on_at(&mut self, base: impl Fn(&Queue) -> Result<u32>) -> Result<()> {
         self.device.negotiate(self.features)?;
         self.device.set_config_call(&self.config_call)?;
         for queue in self.queues() {
-            queue.configure(&self.device, queue.ring.base()?)?;
+            queue.configure(&self.device, base(queue)?)?;
         }
         self.enable_all(true)?;
         self.device.add_status(status::DRIVER_OK)?;

@@ -13,6 +13,7 @@ pub mod readdress;
 pub mod remap;
 pub mod remember;
 pub mod suspend;
+pub mod taken;
 pub mod tell;
 pub mod transfer;
 pub mod unannounced;
@@ -119,6 +120,11 @@ pub enum Command {
         wire: Wire,
         #[command(flatten)]
         setup: Setup,
+    },
+    /// Have a device go on behind chains that it has not returned, and where it cannot go on
+    Taken {
+        #[command(flatten)]
+        wire: Wire,
     },
     /// Break a ring that the kernel serves, and suspend the device at once: it must notice
     Lie {
@@ -298,6 +304,7 @@ impl Command {
                 setup,
             } => remap::run(report, wire, *rounds, *setup),
             Self::Quiet { wire, setup } => quiet::run(report, wire, *setup),
+            Self::Taken { wire } => taken::run(report, wire),
             Self::Lie { proof, rounds } => lie::run(report, proof, *rounds),
             Self::Busy { device, setup } => busy::run(report, device, *setup),
             Self::Remember { wire, rounds } => remember::run(report, wire, *rounds),

@@ -149,7 +149,7 @@ impl World {
             (true, Returns::Promptly) => Boundary::new(Needs::Several),
             (true, Returns::Together) => Boundary::new(Needs::One),
         };
-        Relayed::new(relay, boundary, false)
+        Relayed::new(relay, boundary, true, false)
     }
 
     /// A device as it is after a reset.
