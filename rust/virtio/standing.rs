@@ -5,11 +5,14 @@
 //! A plain virtio device does not tell. But a device that returns chains in the order in which they
 //! were made available has finished all before the index of the used ring, and nothing from there on:
 //! that index is where another device can go on. Whether it does keep the order is looked up in the
-//! rings, as far as they go back. A ring from which everything was returned needs no order.
+//! rings, as far as they go back. Those that are out have to be different ones: a chain that was returned
+//! before its turn, and made available again, is there twice. A ring from which everything was returned
+//! needs no order.
 
 use core::fmt;
 
 use crate::memory::Memory;
+use crate::outstanding::Outstanding;
 use crate::queue::Addresses;
 use crate::queue::Size;
 
@@ -35,6 +38,12 @@ pub enum StandingError<E> {
         /// Where in the used ring.
         index: u16,
     },
+    /// A chain that is out begins at a descriptor that is not there, or was returned before its turn: it
+    /// is out twice.
+    Twice {
+        /// Where in the available ring.
+        index: u16,
+    },
 }
 
 impl<E: fmt::Debug> fmt::Display for StandingError<E> {
@@ -50,6 +59,9 @@ impl<E: fmt::Debug> fmt::Display for StandingError<E> {
                     f,
                     "chain {index} was not returned in its turn, and some are still out"
                 )
+            }
+            Self::Twice { index } => {
+                write!(f, "chain {index} is out twice, or begins nowhere")
             }
         }
     }
@@ -83,7 +95,7 @@ pub fn has_returned<M: Memory>(mem: &M, addresses: Addresses, aim: u16) -> Resul
 }
 
 /// Finds out where the ring of `size` at `addresses` stands, whose device began at index `began` and
-/// has stopped. The driver may be running.
+/// has stopped. The driver may be running. `words`, all 0, are one for each 64 descriptors.
 ///
 /// A device that has stopped returning in order long ago, and has begun again since, is not found out:
 /// the rings forget.
@@ -92,6 +104,7 @@ pub fn find<M: Memory>(
     size: Size,
     addresses: Addresses,
     began: u16,
+    words: &mut [u64],
 ) -> Result<Standing, StandingError<M::Error>> {
     let used = self::index(mem, addresses.device)?;
     let avail = self::index(mem, addresses.driver)?;
@@ -103,18 +116,22 @@ pub fn find<M: Memory>(
         return Ok(Standing { index: used, out });
     }
 
+    let slot = |index: u16| u64::from(index & size.get().wrapping_sub(1));
+    let head = |index: u16| {
+        let at = addresses.driver.wrapping_add(RING);
+        let mut head = [0; 2];
+        mem.read(at.wrapping_add(slot(index).wrapping_mul(2)), &mut head)
+            .map_err(StandingError::Memory)?;
+        Ok(u16::from_le_bytes(head))
+    };
     // Those returned of which the available ring still has the head, the last one first.
     for distance in 1..=kept.min(used.wrapping_sub(began)) {
         let index = used.wrapping_sub(distance);
-        let slot = u64::from(index & size.get().wrapping_sub(1));
-        let mut head = [0; 2];
+        let at = addresses.device.wrapping_add(RING);
         let mut id = [0; 4];
-        let at = |area: u64, len: u64| area.wrapping_add(RING).wrapping_add(slot.wrapping_mul(len));
-        mem.read(at(addresses.driver, 2), &mut head)
+        mem.read(at.wrapping_add(slot(index).wrapping_mul(8)), &mut id)
             .map_err(StandingError::Memory)?;
-        mem.read(at(addresses.device, 8), &mut id)
-            .map_err(StandingError::Memory)?;
-        if u32::from_le_bytes(id) != u32::from(u16::from_le_bytes(head)) {
+        if u32::from_le_bytes(id) != u32::from(head(index)?) {
             // The driver may have made more available meanwhile: where it writes next, it may have
             // written already, before it shows the index.
             mem.full_barrier();
@@ -123,6 +140,14 @@ pub fn find<M: Memory>(
                 break;
             }
             return Err(StandingError::Order { index });
+        }
+    }
+    let mut chains = Outstanding::new(words);
+    for distance in 0..out {
+        let index = used.wrapping_add(distance);
+        let head = head(index)?;
+        if head >= size.get() || !chains.insert(head) {
+            return Err(StandingError::Twice { index });
         }
     }
     Ok(Standing { index: used, out })

@@ -220,12 +220,14 @@ impl Function<'_> {
         }
         let memory = self.data_memory(control)?;
         let ring = control.queue(vq).ok_or(EINVAL)?.programmed.ok_or(EIO)?;
+        let mut words = KVec::from_elem(0, usize::from(ring.size.get()).div_ceil(64), GFP_KERNEL)?;
         // A device that serves a queue by itself began at the beginning.
-        let standing = standing::find(&*memory, ring.size, ring.addresses, 0).map_err(|error| {
-            self.complain(fmt!("virtqueue {vq}: {}", Text(error)));
-            EIO
-        })?;
-        Ok(standing.index)
+        standing::find(&*memory, ring.size, ring.addresses, 0, &mut words)
+            .map(|standing| standing.index)
+            .map_err(|error| {
+                self.complain(fmt!("virtqueue {vq}: {}", Text(error)));
+                EIO
+            })
     }
 
     /// Goes on where the device was suspended.

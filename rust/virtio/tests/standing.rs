@@ -67,7 +67,7 @@ impl World {
 
     fn find(&self) -> Result<Standing, StandingError<ring::Unmapped>> {
         let size = Size::new(self.driver.size.into(), self.driver.size, RingKind::Split).unwrap();
-        find(&self.ram, size, self.driver.addresses, self.start)
+        find(&self.ram, size, self.driver.addresses, self.start, &mut [0])
     }
 }
 
@@ -159,6 +159,33 @@ proptest! {
         };
         prop_assert!(index.wrapping_sub(first) < u16::from(left));
     }
+
+    /// Nor does one get away with it whose driver has filled the ring again, so that none of the chains that
+    /// were returned is there to compare.
+    #[test]
+    fn a_chain_left_out_of_a_full_ring_is_found(
+        order in 1_u32..6,
+        start: u16,
+        before in 0_u8..100,
+        others in prop::collection::vec(any::<usize>(), 1..100),
+    ) {
+        let mut world = World::new(order, start);
+        world.add(u8::MAX);
+        for _ in 0..before {
+            world.serve(1, 0);
+            world.add(1);
+        }
+        let full = Standing { index: world.device.next_used(), out: world.driver.size };
+        prop_assert_eq!(world.find(), Ok(full));
+        // Never the first.
+        let rest = usize::from(world.driver.size) - 1;
+        for other in others.iter().take(rest) {
+            world.serve(1, 1 + other % rest);
+            world.add(1);
+        }
+        let found = matches!(world.find(), Err(StandingError::Twice { .. }));
+        prop_assert!(found, "{:?}", world.find());
+    }
 }
 
 #[test]
@@ -175,6 +202,18 @@ fn what_was_there_before_the_device_began_is_not_looked_at() {
     assert_eq!(world.find(), Ok(Standing { index: 11, out: 1 }));
     world.start = 9;
     assert_eq!(world.find(), Err(StandingError::Order { index: 9 }));
+}
+
+#[test]
+fn a_chain_that_begins_nowhere_is_refused() {
+    for head in [4, 63, 64, 0xffff] {
+        let mut world = World::new(2, 0);
+        world.add(2);
+        world
+            .ram
+            .poke16(world.driver.addresses.driver + 4 + 2, head);
+        assert_eq!(world.find(), Err(StandingError::Twice { index: 1 }));
+    }
 }
 
 #[test]
