@@ -15,7 +15,11 @@ use super::{
 };
 use kernel::{
     prelude::*,
-    time::Instant, //
+    time::{
+        Delta,
+        Instant,
+        Monotonic, //
+    }, //
 };
 use vdpa::Text;
 use virtio::{
@@ -26,6 +30,9 @@ use virtio::{
     },
     status::Status, //
 };
+
+/// How long the virtqueues of a device may take to be reset before no other one is. As long as one may.
+const ALL_QUEUES: Delta = Delta::from_secs(2);
 
 /// A means of stopping a device so that it can go on.
 pub(crate) trait Means {
@@ -112,7 +119,16 @@ impl Means for Suspension {
 
 impl Means for RingReset {
     fn stop(&self, function: &Function<'_>, control: &mut Control, profile: &Profile) -> Result {
+        let start = Instant::<Monotonic>::now();
+
         for vq in 0..profile.nvqs {
+            // Each may take as long as a reset, but not one after the other under the function's lock.
+            if start.elapsed() > ALL_QUEUES {
+                function.complain(fmt!(
+                    "virtqueue {vq} is not stopped: those before it took too long"
+                ));
+                return Err(ETIMEDOUT);
+            }
             if control.queue(vq).is_some_and(|queue| queue.hardware.runs()) {
                 function
                     .stop_queue(control, profile, vq)
