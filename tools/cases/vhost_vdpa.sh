@@ -144,7 +144,10 @@ case_unreachable_rings() {
 	faulted "$A"
 }
 
+# A process may well move its queues to an address space in which it has mapped nothing: the IOMMU says so.
 # limit: 400
+# allow: DMAR: [DMA
+# allow: DMAR: DRHD: handling fault
 case_random_requests() {
 	vhost_pair 0
 	local seed

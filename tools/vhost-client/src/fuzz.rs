@@ -73,7 +73,13 @@ impl Fuzzer {
 
     fn event(&mut self, call: bool) -> u32 {
         use std::os::fd::AsRawFd;
-        let events = if call { &self.calls } else { &self.kicks };
+        // Now and then an interrupt of one queue kicks another, or one kick all of them.
+        let other = self.random.u8(..8) == 0;
+        let events = if call != other {
+            &self.calls
+        } else {
+            &self.kicks
+        };
         let chosen = self.random.choice(events).map(AsRawFd::as_raw_fd);
         match self.random.u8(..10) {
             0 => u32::MAX,

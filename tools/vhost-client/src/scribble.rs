@@ -27,9 +27,18 @@ const SIZE: u16 = 64;
 /// Receives, transmits, is served by the kernel.
 const QUEUES: u16 = 3;
 const CONTROL: u16 = 2;
+/// The control queue's group and, in half of the rounds, its address space.
+const CONTROL_GROUP: u32 = 1;
+const CONTROL_SPACE: u32 = 1;
 /// Where buffers may be: beyond the rings, with room for the longest.
 const BUFFERS: u64 = memory::BASE + memory::SIZE / 2;
 const LONGEST: u32 = 0x1_0000;
+/// Where nothing is that anybody needs, and how much of that.
+const BESIDE: u64 = memory::BASE + 2 * memory::SIZE;
+const PAGES: u64 = 64;
+const PAGE: u64 = 4096;
+/// How far the control queue's addresses are from the others' in an address space of its own.
+const SHIFT: u64 = 0x4000_0000;
 /// The header and a frame without a segment's room (virtio 1.3, 5.1.6): a network device may give
 /// up on less.
 const LEAST_LENGTH: u32 = 12 + 1514;
@@ -61,7 +70,10 @@ struct Scribbler {
     device: Device,
     random: Rng,
     kicks: Vec<EventFd>,
+    call: EventFd,
     areas: Vec<Areas>,
+    /// [`SHIFT`] in a round in which the control queue is in its own address space.
+    shift: u64,
     /// Index of each available ring.
     avail: Vec<u16>,
     /// The chance of nonsense in this round is so many times that of the mildest kind; 0 for a round
@@ -105,6 +117,10 @@ impl Scribbler {
             };
         self.device.negotiate(LEAST | (wanted & offered))?;
         self.device.memory.clear()?;
+        self.shift = if self.random.bool() { SHIFT } else { 0 };
+        if self.shift != 0 {
+            self.device.set_group_asid(CONTROL_GROUP, CONTROL_SPACE)?;
+        }
         self.areas.clear();
         self.avail.clear();
         for index in 0..QUEUES {
@@ -112,9 +128,19 @@ impl Scribbler {
             let start = if index == CONTROL { 0 } else { self.start() };
             self.device.memory.store16(areas.driver + 2, start)?;
             self.device.memory.store16(areas.device + 2, start)?;
-            self.device.set_queue(index, SIZE, areas, start.into())?;
+            let shift = if index == CONTROL { self.shift } else { 0 };
+            let shifted = Areas {
+                descriptors: areas.descriptors + shift,
+                driver: areas.driver + shift,
+                device: areas.device + shift,
+            };
+            self.device.set_queue(index, SIZE, shifted, start.into())?;
             self.device
                 .set_kick(index, &self.kicks[usize::from(index)])?;
+            // Now and then an interrupt is a kick, of another queue or the same one.
+            let other = self.random.usize(..2 * self.kicks.len());
+            let call = self.kicks.get(other).unwrap_or(&self.call);
+            self.device.set_call(index, call)?;
             self.device.enable(index, true)?;
             self.areas.push(areas);
             self.avail.push(start);
@@ -141,6 +167,7 @@ impl Scribbler {
             next = slot + 1;
             let command = [self.random.u8(..7), self.random.u8(..4)];
             self.device.memory.write(address, &command)?;
+            address += self.shift;
             if self.once_in(8) {
                 address = self.random.u64(..);
                 flags = self.random.u16(..);
@@ -243,10 +270,30 @@ impl Scribbler {
                 let _ = self.device.enable(queue, on);
             }
             16 => std::thread::sleep(PAUSE),
+            17 => self.map_beside(),
+            // Its rings are gone for a moment, in which there may be something to do in them.
+            18 if self.shift != 0 && self.once_in(4) => {
+                let at = memory::BASE + SHIFT;
+                self.device.map_again_in(CONTROL_SPACE, at)?;
+            }
             _ => {}
         }
         self.kicks[usize::from(queue)].write(1)?;
         Ok(())
+    }
+
+    /// Maps something that nobody uses, or takes it away, or a part, or what is not there.
+    fn map_beside(&mut self) {
+        let first = self.random.u64(..PAGES);
+        let size = PAGE * self.random.u64(1..=PAGES - first);
+        let at = BESIDE + PAGE * first;
+        // It may overlap what is there.
+        let _ = if self.random.bool() {
+            let host = self.device.memory.host_address();
+            host.and_then(|host| self.device.map_at(at, size, host))
+        } else {
+            self.device.unmap(at, size)
+        };
     }
 
     fn stop(&mut self) {
@@ -288,6 +335,7 @@ impl Scribbler {
 pub fn run(report: &mut Report, proof: &Proof, seed: u64, rounds: u32) -> Result<()> {
     let mut device = Device::open(&proof.device)?;
     device.claim()?;
+    device.map_in(CONTROL_SPACE, memory::BASE + SHIFT)?;
     let offered = device.features()?;
     let flags = EfdFlags::EFD_NONBLOCK.bits();
     let mut scribbler = Scribbler {
@@ -296,7 +344,9 @@ pub fn run(report: &mut Report, proof: &Proof, seed: u64, rounds: u32) -> Result
         kicks: (0..QUEUES)
             .map(|_| EventFd::new(flags))
             .collect::<Result<_, _>>()?,
+        call: EventFd::new(flags)?,
         areas: Vec::new(),
+        shift: 0,
         avail: Vec::new(),
         wild: 0,
         tally: Tally::default(),
