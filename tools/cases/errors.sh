@@ -171,7 +171,7 @@ given_up() { # the kernel says so
 # limit: 180
 case_nonfatal_error_beside_another_driver() {
 	beside_another_driver
-	client_until "traffic flows" /tmp/traffic.log traffic "$NODE_A" "$NODE_B" --seconds 10
+	client_until "traffic flows" /tmp/traffic.log traffic "$NODE_A" "$NODE_B" --seconds 20
 	run_ok inject nonfatal "$PORT"
 	run_ok wait_for "$SOON" given_up
 	run_ok logs "vf_vdpa $A: an error below its port was not recovered from, goes on"

@@ -22,7 +22,7 @@ case_model_works() {
 	device=$(netdev "$M")
 	run_ok ns_with left "$device" "$LEFT/24"
 	in_ns left ping -q -c 3 -i 0.3 -W 1 "$RIGHT" >/dev/null 2>&1
-	run_ok has_returned "$device" 3
+	run_ok wait_for "$SOON" has_returned "$device" 3
 	run_ok vdpa dev del m
 }
 

@@ -43,8 +43,9 @@ case_address_is_that_of_a_station() {
 	local mac
 	sample
 	for mac in 01:00:00:00:00:05 00:00:00:00:00:00; do
+		log_mark
 		run_fails "Invalid argument" add l0 mac "$mac"
-		match "$(dmesg | tail -n 1)" "*dev add refused: mac $mac*" "the log says why"
+		match "$(log_since)" "*dev add refused: mac $mac*" "the log says why"
 	done
 	run_ok add l0 mac 02:00:00:00:00:05
 	eq "$(config l0 mac | jq -r .)" 02:00:00:00:00:05 "the address is shown"

@@ -23,19 +23,19 @@ look() { # at everything
 }
 
 request() { # whatever a process can ask for, of one that comes and goes
-	timeout 20 "$CLIENT" fuzz "$(vhost_node a)" --seed $RANDOM --count 200
+	timeout $((20 * ${VF_VDPA_SLOW:-1})) "$CLIENT" fuzz "$(vhost_node a)" --seed $RANDOM --count 200
 }
 
 write() { # into rings what does not belong there
 	# One round is not enough for all that the client wants to see of nonsense.
-	timeout 20 "$CLIENT" scribble "$(vhost_node b)" --seed $RANDOM --rounds 1 | grep "^ok .*the device works afterwards"
+	timeout $((20 * ${VF_VDPA_SLOW:-1})) "$CLIENT" scribble "$(vhost_node b)" --seed $RANDOM --rounds 1 | grep "^ok .*the device works afterwards"
 }
 
 flow() { # frames, on the other wire, whose devices others take away
 	vdpa_add "${VF[2]}" c
 	vdpa_add "${VF[3]}" d
 	bus vhost c && bus vhost d &&
-		timeout 20 "$CLIENT" transfer "$(vhost_node c)" "$(vhost_node d)" --count 50
+		timeout $((20 * ${VF_VDPA_SLOW:-1})) "$CLIENT" transfer "$(vhost_node c)" "$(vhost_node d)" --count 50
 }
 
 manage() { # a device, of one of four functions

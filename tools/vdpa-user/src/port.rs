@@ -291,9 +291,14 @@ impl Port {
             for pair in 0..self.pairs.len() {
                 self.reap(pair)?;
             }
-            let mut queues = self.pairs.iter().map(|pair| &pair.transmit);
-            Ok(queues.all(|queue| queue.idle.len() == usize::from(queue.size)))
+            Ok(self.is_at_rest())
         })
+    }
+
+    /// Whether everything that was sent has come back, and was taken.
+    pub fn is_at_rest(&self) -> bool {
+        let mut queues = self.pairs.iter().map(|pair| &pair.transmit);
+        queues.all(|queue| queue.idle.len() == usize::from(queue.size))
     }
 
     /// Takes the frames that arrived, ours and not damaged; gives the buffers back.

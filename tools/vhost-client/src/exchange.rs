@@ -11,9 +11,10 @@ use vdpa_user::frame::{self, Tag};
 use vdpa_user::port::Port;
 use vdpa_user::wait::{self, Patience};
 
-/// Frames of one direction that may be on their way: less than a receive queue holds, so that a
-/// lost frame is a fault and not an overrun.
-const WINDOW: u32 = 64;
+/// Frames of one direction that may be on their way: less than a receive queue holds, and less than half
+/// of what a wire of the lab does (a UDP socket, of some 90 frames), so that a lost frame is a fault and not
+/// an overrun, also when those that were given up come with new ones.
+const WINDOW: u32 = 40;
 /// How long nothing arrives when all has arrived that will.
 const SETTLED: Duration = Duration::from_secs(2);
 /// Flows per queue pair: enough for a switch that spreads them by chance to use every queue.
@@ -103,6 +104,8 @@ pub enum Goal {
     Frames(u32),
     /// So long; a device that goes away ends it early.
     Time(Duration),
+    /// So long, with no more frames than may be on their way: as none shall arrive.
+    Silence(Duration),
 }
 
 /// How an exchange ended.
@@ -138,7 +141,8 @@ pub fn run(
         let want = match goal {
             Goal::Frames(count) => count,
             Goal::Time(limit) if start.elapsed() < limit => u32::MAX,
-            Goal::Time(_) => return Ok(outcome),
+            Goal::Silence(limit) if start.elapsed() < limit => WINDOW,
+            Goal::Time(_) | Goal::Silence(_) => return Ok(outcome),
         };
         for (tally, direction) in outcome.tallies.iter_mut().zip(directions) {
             send(ports, *direction, tally, outcome.run, want)?;
@@ -147,7 +151,13 @@ pub fn run(
         let settled =
             outcome.tallies.iter().all(|tally| tally.forgiven == 0) || progress.elapsed() > SETTLED;
         let done = |tally: &Tally| tally.received + tally.forgiven >= want;
-        if settled && outcome.tallies.iter().all(done) {
+        // Those who sent are told so.
+        let mut senders = directions.iter().filter_map(|way| ports.get(way.from));
+        if matches!(goal, Goal::Frames(_))
+            && settled
+            && outcome.tallies.iter().all(done)
+            && senders.all(Port::is_at_rest)
+        {
             return Ok(outcome);
         }
         let moved = collect(ports, directions, &mut outcome)?;
@@ -155,6 +165,8 @@ pub fn run(
         if moved {
             progress = Instant::now();
             patience = Patience::new(progress);
+        } else if let Goal::Silence(_) = goal {
+            continue;
         } else if let Goal::Time(_) = goal {
             for port in ports.iter() {
                 if !port.alive().unwrap_or(false) {

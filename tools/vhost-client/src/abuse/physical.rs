@@ -87,7 +87,7 @@ fn send(report: &mut Report, device: &Device, who: &str) -> Result<()> {
     ring.add(&chain, 0)?;
     ring.publish()?;
     kick.write(1)?;
-    std::thread::sleep(Duration::from_millis(500));
+    std::thread::sleep(Duration::from_millis(1500));
     let used = ring.take()?;
     report.check(
         used.is_none(),

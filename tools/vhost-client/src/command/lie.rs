@@ -9,6 +9,7 @@ use crate::abuse::{claimed, works_again};
 use crate::ktap::Report;
 use vdpa_user::device::status;
 use vdpa_user::port::{Port, Setup};
+use vdpa_user::wait;
 
 /// Where the queues begin, so that the kernel serves them.
 const START: u16 = 1000;
@@ -18,6 +19,7 @@ const START: u16 = 1000;
 pub fn run(report: &mut Report, proof: &Proof, rounds: u32) -> Result<()> {
     let setup = Setup {
         start: START,
+        event_index: true,
         ..Setup::default()
     };
     let mut device = claimed(proof)?;
@@ -31,6 +33,11 @@ pub fn run(report: &mut Report, proof: &Proof, rounds: u32) -> Result<()> {
             let queue = &pair.receive;
             let driver = queue.ring.areas().driver;
             let memory = &port.device.memory;
+            // A kick finds only rings that somebody has looked at.
+            let event = queue.ring.areas().device + 4 + 8 * u64::from(queue.size);
+            wait::until("the receive queue's buffers are taken", || {
+                Ok(memory.load16(event)? == START + queue.size)
+            })?;
             let mut index = [0; 2];
             memory.read(driver + 2, &mut index)?;
             let index = u16::from_le_bytes(index);

@@ -155,7 +155,7 @@ fn stop(report: &mut Report, ports: &mut [Port; 2], side: Side, what: &str) -> R
 
 /// Checks that nothing passes in the direction that needs the queue.
 fn silence(report: &mut Report, ports: &mut [Port; 2], side: Side, what: &str) -> Result<()> {
-    let time = Goal::Time(Duration::from_secs(1));
+    let time = Goal::Silence(Duration::from_secs(1));
     let sent = exchange::run(ports, &side.needed_by(), time, |_, _| Ok(()))?;
     let passed = sent.tallies.first().context("no tally")?.received;
     report.check(passed == 0, what, format!("{passed} frames got through"));

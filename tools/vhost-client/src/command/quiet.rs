@@ -46,9 +46,9 @@ pub fn run(report: &mut Report, wire: &Wire, setup: Setup) -> Result<()> {
     for case in &CASES {
         ports.iter_mut().try_for_each(Port::come_to_rest)?;
         let interrupts = pass(&mut ports, case)?;
-        // That of an earlier frame may have been on its way.
+        // Those of earlier frames may have been on their way, from either end of a relay.
         report.check(
-            interrupts <= 1,
+            interrupts <= 2,
             format!("{FRAMES} frames pass a quiet {} queue", case.name),
             format!("it interrupts {interrupts} times"),
         );
