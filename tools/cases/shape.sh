@@ -237,6 +237,21 @@ case_queue_reset_never_finishes() {
 	suspending never-queue-reset "virtqueue 0 cannot be stopped (error -110)"
 }
 
+# Each comes to an end in its time, but there are many of them.
+# needs: time
+# drivers: vf_vdpa
+# limit: 180
+case_queue_resets_take_too_long() {
+	model --queue-pairs 4
+	log_mark
+	misbehave late-queue-reset 800
+	run_fails "not ok" timeout $((60 * ${VF_VDPA_SLOW:-1})) "$CLIENT" suspend "$NODE" --queues 4 --count 500 --rounds 2
+	run_ok says "virtqueue 5 is not stopped: those before it took too long"
+	behave
+	run_ok "$CLIENT" suspend "$NODE" --queues 4 --count 500 --rounds 2
+	it_works
+}
+
 # needs: time
 # drivers: vf_vdpa
 # limit: 120

@@ -31,8 +31,11 @@ use virtio::{
     status::Status, //
 };
 
-/// How long the virtqueues of a device may take to be reset before no other one is. As long as one may.
+/// How long the virtqueues of a device may take to be reset before no other one is.
 const ALL_QUEUES: Delta = Delta::from_secs(2);
+
+/// The most of it that one of them takes up: a host may stand still once.
+const ONE_QUEUE: Delta = Delta::from_millis(500);
 
 /// A means of stopping a device so that it can go on.
 pub(crate) trait Means {
@@ -119,26 +122,29 @@ impl Means for Suspension {
 
 impl Means for RingReset {
     fn stop(&self, function: &Function<'_>, control: &mut Control, profile: &Profile) -> Result {
-        let start = Instant::<Monotonic>::now();
+        let mut spent = Delta::ZERO;
 
         for vq in 0..profile.nvqs {
+            if !control.queue(vq).is_some_and(|queue| queue.hardware.runs()) {
+                continue;
+            }
             // Each may take as long as a reset, but not one after the other under the function's lock.
-            if start.elapsed() > ALL_QUEUES {
+            if spent > ALL_QUEUES {
                 function.complain(fmt!(
                     "virtqueue {vq} is not stopped: those before it took too long"
                 ));
                 return Err(ETIMEDOUT);
             }
-            if control.queue(vq).is_some_and(|queue| queue.hardware.runs()) {
-                function
-                    .stop_queue(control, profile, vq)
-                    .inspect_err(|error| {
-                        function.complain(fmt!(
-                            "virtqueue {vq} cannot be stopped (error {})",
-                            error.to_errno()
-                        ));
-                    })?;
-            }
+            let start = Instant::<Monotonic>::now();
+            function
+                .stop_queue(control, profile, vq)
+                .inspect_err(|error| {
+                    function.complain(fmt!(
+                        "virtqueue {vq} cannot be stopped (error {})",
+                        error.to_errno()
+                    ));
+                })?;
+            spent += start.elapsed().min(ONE_QUEUE);
         }
         Ok(())
     }

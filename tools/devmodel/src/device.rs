@@ -53,6 +53,8 @@ pub struct Device {
     pub(crate) keeps: bool,
     /// The status that is shown until a reset has come to its end.
     pub(crate) late: Option<(Instant, u8)>,
+    /// The queues whose reset comes to an end later, and when.
+    pub(crate) late_queues: Vec<(u16, Instant)>,
     /// Milliseconds at least until the next interrupts of a storm.
     pub(crate) calm: u64,
     flips: bool,
@@ -95,6 +97,7 @@ impl Device {
             unfinished: false,
             keeps: false,
             late: None,
+            late_queues: Vec::new(),
             calm: 0,
             flips: false,
             looked_at: false,
@@ -140,6 +143,7 @@ impl Device {
         };
         match window {
             layout::COMMON => {
+                self.end_queue_resets();
                 let covers = |at: u64| (offset..offset + data.len() as u64).contains(&at);
                 if covers(at::GENERATION) {
                     self.change_generation();
@@ -193,6 +197,15 @@ impl Device {
         }
     }
 
+    /// Before a register is read: ends what has taken long enough.
+    fn end_queue_resets(&mut self) {
+        let now = Instant::now();
+        let (ended, late) = self.late_queues.iter().partition(|(_, end)| *end <= now);
+        self.late_queues = late;
+        let ended: Vec<(u16, Instant)> = ended;
+        ended.iter().for_each(|(queue, _)| self.reset_queue(*queue));
+    }
+
     fn shown_status(&mut self) -> u8 {
         if let Some((end, status)) = self.late {
             if Instant::now() < end {
@@ -227,7 +240,12 @@ impl Device {
             }
             Event::Enable(queue) => self.enable(queue),
             Event::Reset(queue) => {
-                if self.behaviour.does(Misbehaviour::NeverQueueReset) {
+                let late = self.behaviour.argument(Misbehaviour::LateQueueReset);
+                if let Some(delay) = late {
+                    let end = Instant::now() + Duration::from_millis(delay);
+                    self.late_queues.push((queue, end));
+                }
+                if late.is_some() || self.behaviour.does(Misbehaviour::NeverQueueReset) {
                     if let Some(registers) = self.registers.queues.get_mut(usize::from(queue)) {
                         registers.resetting = true;
                     }
@@ -289,6 +307,7 @@ impl Device {
             self.given = given.map(|queue| GuestAddress(queue.device)).collect();
         }
         self.registers.reset();
+        self.late_queues.clear();
         self.rings.iter_mut().for_each(|ring| *ring = None);
         self.net = Net::new(&self.shape);
         self.enabled_when_told = None;

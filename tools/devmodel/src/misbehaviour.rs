@@ -62,6 +62,8 @@ pub enum Misbehaviour {
     DeadRegisters,
     /// The reset of a queue does not come to an end
     NeverQueueReset,
+    /// It takes so many milliseconds
+    LateQueueReset,
     /// It does not suspend itself
     NeverSuspend,
     /// It fails when it is to suspend itself
@@ -76,7 +78,7 @@ impl Misbehaviour {
     /// What its argument is if none is given; `None` if it takes none.
     fn default_argument(self) -> Option<u64> {
         match self {
-            Self::LateReset => Some(500),
+            Self::LateReset | Self::LateQueueReset => Some(500),
             Self::InterruptStorm => Some(1),
             Self::UsedIndexJump => Some(1000),
             Self::NeedsResetAt => Some(u64::from(FEATURES_OK)),

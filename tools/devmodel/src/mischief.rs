@@ -45,6 +45,7 @@ impl Device {
         let cold = self.behaviour.does(Misbehaviour::AllOnes);
         self.behaviour.behave();
         self.late = None;
+        self.late_queues.clear();
         if cold {
             self.reset_function();
         }

@@ -293,6 +293,31 @@ mod tests {
     }
 
     #[test]
+    fn resets_of_queues_come_late() {
+        const SELECT: u64 = 0x16;
+        const RESET: u64 = 0x3a;
+
+        let mut device = live("");
+        let resetting = |device: &mut Device| {
+            let mut word = [0; 2];
+            device.read_registers(RESET, &mut word);
+            word[0]
+        };
+        device.misbehave(&["late-queue-reset", "30"]).unwrap();
+        for queue in [0, 1] {
+            device.write_registers(SELECT, &[queue, 0]);
+            device.write_registers(RESET, &[1, 0]);
+            assert_eq!(resetting(&mut device), 1);
+        }
+        std::thread::sleep(std::time::Duration::from_millis(40));
+        assert_eq!(resetting(&mut device), 0);
+        // What has begun is forgotten by a reset of all.
+        device.write_registers(RESET, &[1, 0]);
+        device.write_registers(STATUS, &[0]);
+        assert_eq!(resetting(&mut device), 0);
+    }
+
+    #[test]
     fn a_function_that_is_gone_reads_as_ones() {
         let mut device = live("");
         device.misbehave(&["all-ones"]).unwrap();
