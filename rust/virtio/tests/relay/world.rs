@@ -377,7 +377,8 @@ impl World {
             None => {
                 let size = self.driver.size;
                 let size = Size::new(size.into(), size, RingKind::Split).unwrap();
-                standing::find(&self.guest, size, self.driver.addresses, 0)
+                let mut words = vec![0; usize::from(size.get()).div_ceil(64)];
+                standing::find(&self.guest, size, self.driver.addresses, 0, &mut words)
                     .ok()
                     .map(|standing| standing.index)
             }
