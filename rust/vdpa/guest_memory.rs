@@ -253,7 +253,7 @@ unsafe impl Translate for Locked<'_> {
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "address {:#x} is not mapped", self.addr)
+        write!(f, "address {:#x} is not mapped, or not for this", self.addr)
     }
 }
 

@@ -220,7 +220,12 @@ impl Function<'_> {
         }
         let memory = self.data_memory(control)?;
         let ring = control.queue(vq).ok_or(EINVAL)?.programmed.ok_or(EIO)?;
-        let mut words = KVec::from_elem(0, usize::from(ring.size.get()).div_ceil(64), GFP_KERNEL)?;
+        let words = usize::from(ring.size.get()).div_ceil(64);
+        let mut words = KVec::from_elem(0, words, GFP_KERNEL).inspect_err(|_| {
+            self.complain(fmt!(
+                "virtqueue {vq}: no memory to find out where it stands"
+            ));
+        })?;
         // A device that serves a queue by itself began at the beginning.
         standing::find(&*memory, ring.size, ring.addresses, 0, &mut words)
             .map(|standing| standing.index)

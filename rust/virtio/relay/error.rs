@@ -47,7 +47,7 @@ impl<G: fmt::Display, S: fmt::Display> fmt::Display for RelayError<G, S> {
             Self::Shadow(error) => write!(f, "shadow rings: {error}"),
             Self::Start { index, used } => write!(
                 f,
-                "cannot go on at index {index}: {used} chains were returned, as the used ring has it"
+                "cannot go on at index {index}, its used ring ends at {used}"
             ),
             Self::AvailIndex { index, taken } => write!(
                 f,
