@@ -121,6 +121,8 @@ at_once() {
 # limit: 600
 # drivers: vf_vdpa
 # allow: NETDEV WATCHDOG
+# allow: DMAR: [DMA
+# allow: DMAR: DRHD: handling fault
 case_everything_at_once() {
 	modprobe -a vhost_vdpa virtio_vdpa
 	make_vfs 4 || die "making VFs"

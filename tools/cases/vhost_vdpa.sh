@@ -144,7 +144,8 @@ case_unreachable_rings() {
 	faulted "$A"
 }
 
-# A process may well move its queues to an address space in which it has mapped nothing: the IOMMU says so.
+# A process may well have its rings anywhere, and move them to an address space in which it has mapped nothing: the
+# IOMMU says that the device has tried.
 # limit: 400
 # allow: DMAR: [DMA
 # allow: DMAR: DRHD: handling fault

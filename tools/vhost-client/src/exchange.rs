@@ -281,6 +281,8 @@ fn standstill(ports: &mut [Port], outcome: &Outcome) -> String {
             Err(error) => text += &format!(", {path}: {error:#}"),
         }
         for pair in &mut port.pairs {
+            let (idle, size) = (pair.transmit.idle.len(), pair.transmit.size);
+            text += &format!(", queue {}: {idle} of {size} idle", pair.transmit.index);
             for queue in [&mut pair.receive, &mut pair.transmit] {
                 if let Ok(Some(_)) = queue.ring.take() {
                     text += &format!(
