@@ -175,6 +175,12 @@ impl Size {
     pub const fn get(self) -> u16 {
         self.0
     }
+
+    /// How many words have a bit for each element.
+    #[must_use]
+    pub fn words(self) -> usize {
+        usize::from(self.0).div_ceil(64)
+    }
 }
 
 /// The addresses of the areas of a queue, as the device sees them.

@@ -81,6 +81,8 @@ pub struct Relay<B> {
     event_idx: bool,
     returns: Returns,
     outstanding: Outstanding<B>,
+    /// Chains that somebody has taken before are done again.
+    repeats: bool,
     /// The guest's used ring was looked at.
     begun: bool,
 }
@@ -99,8 +101,7 @@ impl<B: DerefMut<Target = [u64]>> Relay<B> {
         returns: Returns,
         words: B,
     ) -> Option<Self> {
-        let needed = usize::from(size.get()).div_ceil(64);
-        (words.len() >= needed).then_some(Self {
+        (words.len() >= size.words()).then_some(Self {
             size,
             guest,
             shadow,
@@ -112,21 +113,26 @@ impl<B: DerefMut<Target = [u64]>> Relay<B> {
             event_idx,
             returns,
             outstanding: Outstanding::new(words),
+            repeats: false,
             begun: false,
         })
+    }
+
+    /// As it is, but that it `repeats` what somebody has taken before, or refuses to: see
+    /// [`begin`](Self::begin).
+    #[must_use]
+    pub fn repeating(mut self, repeats: bool) -> Self {
+        self.repeats = repeats;
+        self
     }
 
     /// Looks whether what the driver has got back ends where the queue is to go on, before anything is
     /// passed on. It does so once.
     ///
-    /// Whoever had the queue before may have taken chains and neither returned nor given them up. If the
-    /// device `repeats`, they are done again, in order, and the relay begins at the first of them: to
+    /// Whoever had the queue before may have taken chains and neither returned nor given them up. A relay
+    /// that [repeats](Self::repeating) has them done again, in order, and begins at the first of them: to
     /// pass over them would show the driver entries of the used ring that nobody has written.
-    pub fn begin<G: Memory, S>(
-        &mut self,
-        guest: &G,
-        repeats: bool,
-    ) -> Result<(), RelayError<G::Error, S>> {
+    pub fn begin<G: Memory, S>(&mut self, guest: &G) -> Result<(), RelayError<G::Error, S>> {
         if self.begun {
             return Ok(());
         }
@@ -134,7 +140,7 @@ impl<B: DerefMut<Target = [u64]>> Relay<B> {
             .read_index(self.guest.used_index())
             .map_err(RelayError::Guest)?;
         let taken = self.base.wrapping_sub(used);
-        let most = if repeats { self.size.get() } else { 0 };
+        let most = if self.repeats { self.size.get() } else { 0 };
         if taken > most {
             return Err(RelayError::Start {
                 index: self.base,

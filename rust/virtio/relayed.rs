@@ -87,8 +87,6 @@ pub struct Need(u32);
 pub struct Relayed<B, G, S> {
     relay: Relay<B>,
     boundary: Boundary,
-    /// A chain that the device may have done before is done again.
-    repeats: bool,
     /// Kicks or interrupts may go past the kernel.
     polls: bool,
     /// There is something to do in the guest's rings, or may be: they have to be there.
@@ -104,15 +102,13 @@ pub struct Relayed<B, G, S> {
 }
 
 impl<B: DerefMut<Target = [u64]>, G: Copy, S: Copy> Relayed<B, G, S> {
-    /// A queue of which `relay` has passed on nothing yet, with something to do in its rings. Chains that
-    /// somebody has taken before are done again if the device `repeats`, and an error if not. The queue is
+    /// A queue of which `relay` has passed on nothing yet, with something to do in its rings. It is
     /// looked at all the time if it `polls`.
     #[must_use]
-    pub const fn new(relay: Relay<B>, boundary: Boundary, repeats: bool, polls: bool) -> Self {
+    pub const fn new(relay: Relay<B>, boundary: Boundary, polls: bool) -> Self {
         Self {
             relay,
             boundary,
-            repeats,
             polls,
             need: Some(Need(0)),
             needs: 0,
@@ -173,7 +169,7 @@ impl<B: DerefMut<Target = [u64]>, G: Copy, S: Copy> Relayed<B, G, S> {
         notify: impl FnOnce(),
         passed: &mut Passed,
     ) -> Result<(), RelayError<G, S>> {
-        self.relay.begin(guest, self.repeats)?;
+        self.relay.begin(guest)?;
         let hold = self.boundary.holds();
         if pass == Pass::Other {
             passed.back = self.relay.give_back(guest, shadow)?;
@@ -287,7 +283,7 @@ impl<B: DerefMut<Target = [u64]>, G: Copy, S: Copy> Relayed<B, G, S> {
         if let Some(broken) = self.broken {
             return Err(Unclear::Rings(broken));
         }
-        self.relay.begin(guest, self.repeats)?;
+        self.relay.begin(guest)?;
         loop {
             let back = self.relay.give_back(guest, shadow)?;
             count(back);

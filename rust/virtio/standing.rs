@@ -15,11 +15,7 @@ use crate::memory::Memory;
 use crate::outstanding::Outstanding;
 use crate::queue::Addresses;
 use crate::queue::Size;
-
-/// Offset of the index in either ring, behind the flags.
-const INDEX: u64 = 2;
-/// Offset of the elements of either ring.
-const RING: u64 = 4;
+use crate::relay::Rings;
 
 /// Why a ring has no place at which another device could go on.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -76,20 +72,14 @@ pub struct Standing {
     pub out: u16,
 }
 
-/// The index of a ring.
-fn index<M: Memory>(mem: &M, area: u64) -> Result<u16, StandingError<M::Error>> {
-    mem.read_index(area.wrapping_add(INDEX))
-        .map_err(StandingError::Memory)
-}
-
 /// The index up to which the driver has made chains available in the ring at `addresses`.
 pub fn available<M: Memory>(mem: &M, addresses: Addresses) -> Result<u16, M::Error> {
-    mem.read_index(addresses.driver.wrapping_add(INDEX))
+    mem.read_index(Rings::from(addresses).avail_index())
 }
 
 /// True if the device has returned as many chains as were available when [`available`] was `aim`.
 pub fn has_returned<M: Memory>(mem: &M, addresses: Addresses, aim: u16) -> Result<bool, M::Error> {
-    let used = mem.read_index(addresses.device.wrapping_add(INDEX))?;
+    let used = mem.read_index(Rings::from(addresses).used_index())?;
     // Never more than a ring's length apart, which is half of what an index can tell at most.
     Ok(aim.wrapping_sub(used) > 1 << 15 || aim == used)
 }
@@ -106,8 +96,10 @@ pub fn find<M: Memory>(
     began: u16,
     words: &mut [u64],
 ) -> Result<Standing, StandingError<M::Error>> {
-    let used = self::index(mem, addresses.device)?;
-    let avail = self::index(mem, addresses.driver)?;
+    let rings = Rings::from(addresses);
+    let index = |at| mem.read_index(at).map_err(StandingError::Memory);
+    let used = index(rings.used_index())?;
+    let avail = index(rings.avail_index())?;
     let out = avail.wrapping_sub(used);
     let Some(kept) = size.get().checked_sub(out) else {
         return Err(StandingError::Indices { avail, used });
@@ -116,38 +108,35 @@ pub fn find<M: Memory>(
         return Ok(Standing { index: used, out });
     }
 
-    let slot = |index: u16| u64::from(index & size.get().wrapping_sub(1));
-    let head = |index: u16| {
-        let at = addresses.driver.wrapping_add(RING);
+    let head = |index| {
         let mut head = [0; 2];
-        mem.read(at.wrapping_add(slot(index).wrapping_mul(2)), &mut head)
+        mem.read(rings.avail(size, index), &mut head)
             .map_err(StandingError::Memory)?;
         Ok(u16::from_le_bytes(head))
     };
     // Those returned of which the available ring still has the head, the last one first.
     for distance in 1..=kept.min(used.wrapping_sub(began)) {
-        let index = used.wrapping_sub(distance);
-        let at = addresses.device.wrapping_add(RING);
+        let turn = used.wrapping_sub(distance);
         let mut id = [0; 4];
-        mem.read(at.wrapping_add(slot(index).wrapping_mul(8)), &mut id)
+        mem.read(rings.used(size, turn), &mut id)
             .map_err(StandingError::Memory)?;
-        if u32::from_le_bytes(id) != u32::from(head(index)?) {
+        if u32::from_le_bytes(id) != u32::from(head(turn)?) {
             // The driver may have made more available meanwhile: where it writes next, it may have
             // written already, before it shows the index.
             mem.full_barrier();
-            let out = self::index(mem, addresses.driver)?.wrapping_sub(used);
+            let out = index(rings.avail_index())?.wrapping_sub(used);
             if distance >= size.get().saturating_sub(out) {
                 break;
             }
-            return Err(StandingError::Order { index });
+            return Err(StandingError::Order { index: turn });
         }
     }
     let mut chains = Outstanding::new(words);
     for distance in 0..out {
-        let index = used.wrapping_add(distance);
-        let head = head(index)?;
+        let turn = used.wrapping_add(distance);
+        let head = head(turn)?;
         if head >= size.get() || !chains.insert(head) {
-            return Err(StandingError::Twice { index });
+            return Err(StandingError::Twice { index: turn });
         }
     }
     Ok(Standing { index: used, out })

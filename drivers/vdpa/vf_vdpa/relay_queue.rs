@@ -121,10 +121,7 @@ impl RelayQueue {
                 .checked_add(u64::try_from(read_only)?)
                 .ok_or(EINVAL)?,
         };
-        let own = Rings {
-            driver: ring.addresses.driver,
-            device: ring.addresses.device,
-        };
+        let own = Rings::from(ring.addresses);
         let returns = Returns::of(shared.limits.id, accepted, ring.vq);
         let event_idx = accepted.contains(Features::RING_EVENT_IDX);
         // A frame may be sent twice: as after any lost acknowledgement.
@@ -133,11 +130,11 @@ impl RelayQueue {
             .receivers
             .queue(ring.vq)
             .is_some_and(|queue| queue.gate().is_bypassed());
-        let words = KVec::from_elem(0, usize::from(ring.size.get()).div_ceil(64), GFP_KERNEL)?;
+        let words = KVec::from_elem(0, ring.size.words(), GFP_KERNEL)?;
         let relay = Relay::new(ring.size, own, rings, ring.index, event_idx, returns, words);
 
         Ok(Self {
-            queue: Relayed::new(relay.ok_or(EINVAL)?, boundary, repeats, polls),
+            queue: Relayed::new(relay.ok_or(EINVAL)?.repeating(repeats), boundary, polls),
             began: Instant::now(),
             ring,
             view: Arc::new(view, GFP_KERNEL)?,

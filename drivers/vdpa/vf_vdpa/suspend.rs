@@ -220,8 +220,7 @@ impl Function<'_> {
         }
         let memory = self.data_memory(control)?;
         let ring = control.queue(vq).ok_or(EINVAL)?.programmed.ok_or(EIO)?;
-        let words = usize::from(ring.size.get()).div_ceil(64);
-        let mut words = KVec::from_elem(0, words, GFP_KERNEL).inspect_err(|_| {
+        let mut words = KVec::from_elem(0, ring.size.words(), GFP_KERNEL).inspect_err(|_| {
             self.complain(fmt!(
                 "virtqueue {vq}: no memory to find out where it stands"
             ));

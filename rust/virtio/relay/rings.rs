@@ -2,6 +2,7 @@
 
 //! Where the parts of a split ring are.
 
+use crate::queue::Addresses;
 use crate::queue::Size;
 
 /// Offset of the index in either ring, behind the flags.
@@ -22,35 +23,44 @@ pub struct Rings {
     pub device: u64,
 }
 
+impl From<Addresses> for Rings {
+    fn from(addresses: Addresses) -> Self {
+        Self {
+            driver: addresses.driver,
+            device: addresses.device,
+        }
+    }
+}
+
 impl Rings {
     /// Address of the available ring's index.
-    pub(super) const fn avail_index(self) -> u64 {
+    pub(crate) const fn avail_index(self) -> u64 {
         self.driver.wrapping_add(INDEX)
     }
 
     /// Address of the element of the available ring that `index` means.
-    pub(super) fn avail(self, size: Size, index: u16) -> u64 {
+    pub(crate) fn avail(self, size: Size, index: u16) -> u64 {
         self.driver.wrapping_add(element(size, index, AVAIL_LEN))
     }
 
     /// Address of `used_event`, which ends an available ring.
-    pub(super) fn used_event(self, size: Size) -> u64 {
+    pub(crate) fn used_event(self, size: Size) -> u64 {
         let elements = u64::from(size.get()).wrapping_mul(AVAIL_LEN);
         self.driver.wrapping_add(RING).wrapping_add(elements)
     }
 
     /// Address of the used ring's index.
-    pub(super) const fn used_index(self) -> u64 {
+    pub(crate) const fn used_index(self) -> u64 {
         self.device.wrapping_add(INDEX)
     }
 
     /// Address of the element of the used ring that `index` means.
-    pub(super) fn used(self, size: Size, index: u16) -> u64 {
+    pub(crate) fn used(self, size: Size, index: u16) -> u64 {
         self.device.wrapping_add(element(size, index, USED_LEN))
     }
 
     /// Address of `avail_event`, which ends a used ring.
-    pub(super) fn avail_event(self, size: Size) -> u64 {
+    pub(crate) fn avail_event(self, size: Size) -> u64 {
         let elements = u64::from(size.get()).wrapping_mul(USED_LEN);
         self.device.wrapping_add(RING).wrapping_add(elements)
     }

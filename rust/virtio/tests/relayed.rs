@@ -29,10 +29,7 @@ const SHADOW: Rings = Rings {
 };
 
 fn relay(driver: &Driver, start: u16, event_idx: bool, returns: Returns) -> Relay<Vec<u64>> {
-    let own = Rings {
-        driver: driver.addresses.driver,
-        device: driver.addresses.device,
-    };
+    let own = Rings::from(driver.addresses);
     let size = Size::new(SIZE.into(), SIZE, RingKind::Split).unwrap();
     Relay::new(size, own, SHADOW, start, event_idx, returns, vec![0]).unwrap()
 }
@@ -50,7 +47,7 @@ impl Scene {
     fn new(start: u16, event_idx: bool, returns: Returns, boundary: Boundary) -> Self {
         let (driver, guest) = Driver::new(SIZE, start, event_idx);
         let relay = relay(&driver, start, event_idx, returns);
-        let mut scene = Self::of(Relayed::new(relay, boundary, true, false), driver, guest);
+        let mut scene = Self::of(Relayed::new(relay, boundary, false), driver, guest);
         scene.pass(Pass::Other);
         scene
     }
@@ -60,7 +57,8 @@ impl Scene {
     fn taken(used: u16, taken: u16, repeats: bool) -> Self {
         let (driver, guest) = Driver::new(SIZE, used, true);
         let relay = relay(&driver, used.wrapping_add(taken), true, Returns::Promptly);
-        let queue = Relayed::new(relay, Boundary::new(Needs::One), repeats, false);
+        let boundary = Boundary::new(Needs::One);
+        let queue = Relayed::new(relay.repeating(repeats), boundary, false);
         let mut scene = Self::of(queue, driver, guest);
         (0..taken.min(SIZE)).for_each(|_| scene.add());
         scene
@@ -300,7 +298,7 @@ fn a_queue_that_polls_is_looked_at_all_the_time() {
     let mut scene = Scene::plain();
     assert!(!scene.pass(Pass::Other).watch);
     let relay = relay(&scene.driver, 1000, true, Returns::Promptly);
-    scene.queue = Relayed::new(relay, Boundary::never(), true, true);
+    scene.queue = Relayed::new(relay, Boundary::never(), true);
     assert!(scene.pass(Pass::Other).watch && scene.pass_without(Pass::Other).watch);
 }
 

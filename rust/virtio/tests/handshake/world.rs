@@ -373,7 +373,7 @@ pub(crate) fn interleave(
         let guest = Ram::new(BASE, true, fenced);
         let shadow = Ram::new(0, false, fenced);
         guest.store(AVAIL_INDEX, BASE.wrapping_add(in_flight));
-        relay.begin::<_, ()>(&guest, false).unwrap();
+        relay.begin::<_, ()>(&guest).unwrap();
         relay.forward(&guest, &shadow, false).unwrap();
         let boundary = match end {
             End::Never => Boundary::never(),
@@ -384,7 +384,7 @@ pub(crate) fn interleave(
             shadow,
             event_idx,
             gate: Gate::new(),
-            relay: Mutex::new(Some(Relayed::new(relay, boundary, true, false))),
+            relay: Mutex::new(Some(Relayed::new(relay, boundary, false))),
             stop: AtomicBool::new(true),
             queued: AtomicBool::new(false),
             disabled: AtomicBool::new(false),

@@ -149,7 +149,7 @@ impl World {
             (true, Returns::Promptly) => Boundary::new(Needs::Several),
             (true, Returns::Together) => Boundary::new(Needs::One),
         };
-        Relayed::new(relay, boundary, true, false)
+        Relayed::new(relay, boundary, false)
     }
 
     /// A device as it is after a reset.
@@ -377,7 +377,7 @@ impl World {
             None => {
                 let size = self.driver.size;
                 let size = Size::new(size.into(), size, RingKind::Split).unwrap();
-                let mut words = vec![0; usize::from(size.get()).div_ceil(64)];
+                let mut words = vec![0; size.words()];
                 standing::find(&self.guest, size, self.driver.addresses, 0, &mut words)
                     .ok()
                     .map(|standing| standing.index)
