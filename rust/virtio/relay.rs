@@ -208,6 +208,11 @@ impl<B: DerefMut<Target = [u64]>> Relay<B> {
         Ok(u16::from_le_bytes(raw))
     }
 
+    /// True if what the device has shown together was not returned as a whole yet.
+    pub(crate) const fn is_giving_back(&self) -> bool {
+        self.next_used != self.seen
+    }
+
     /// Chains that the device has.
     #[must_use]
     pub const fn in_flight(&self) -> u16 {

@@ -15,6 +15,7 @@ use core::ops::DerefMut;
 use crate::boundary::Boundary;
 use crate::boundary::Sight;
 use crate::memory::Memory;
+use crate::pace::Pace;
 use crate::relay::Moved;
 use crate::relay::Relay;
 use crate::relay::RelayError;
@@ -25,8 +26,12 @@ use crate::relay::Rings;
 pub enum Pass {
     /// The guest's, which kicks: nothing is returned to it, as it cannot be interrupted from there.
     Kick,
-    /// The device's, or nobody's.
-    Other,
+    /// The device's, which interrupts.
+    Interrupt,
+    /// Nobody's: the worker's own.
+    Work,
+    /// The same, after it has [rested](Relayed::rests).
+    Rested,
 }
 
 /// What came of a look at the rings.
@@ -40,6 +45,8 @@ pub struct Passed {
     pub more: bool,
     /// There has to be another look soon, even if nobody asks for one.
     pub watch: bool,
+    /// The same, after a rest: a [`Pace`] is set, and nobody was asked to tell of anything.
+    pub paced: bool,
     /// The device has returned all before the boundary: the worker can [hand the queue
     /// back](Relayed::leave).
     pub drained: bool,
@@ -49,7 +56,7 @@ impl Passed {
     /// True if the worker has something to do.
     #[must_use]
     pub const fn has_left_something(&self) -> bool {
-        self.more || self.watch || self.drained
+        self.more || self.watch || self.paced || self.drained
     }
 }
 
@@ -87,6 +94,9 @@ pub struct Need(u32);
 pub struct Relayed<B, G, S> {
     relay: Relay<B>,
     boundary: Boundary,
+    pace: Pace,
+    /// There was something left for the worker when the rings were looked at, which does not wait.
+    left: bool,
     /// Kicks or interrupts may go past the kernel.
     polls: bool,
     /// There is something to do in the guest's rings, or may be: they have to be there.
@@ -105,10 +115,12 @@ impl<B: DerefMut<Target = [u64]>, G: Copy, S: Copy> Relayed<B, G, S> {
     /// A queue of which `relay` has passed on nothing yet, with something to do in its rings. It is
     /// looked at all the time if it `polls`.
     #[must_use]
-    pub const fn new(relay: Relay<B>, boundary: Boundary, polls: bool) -> Self {
+    pub fn new(relay: Relay<B>, boundary: Boundary, polls: bool) -> Self {
         Self {
             relay,
             boundary,
+            pace: Pace::default(),
+            left: false,
             polls,
             need: Some(Need(0)),
             needs: 0,
@@ -155,8 +167,10 @@ impl<B: DerefMut<Target = [u64]>, G: Copy, S: Copy> Relayed<B, G, S> {
             // The worker tells of it, if it has not done so.
             passed.more = true;
             passed.watch = false;
+            passed.paced = false;
             passed.drained = false;
         }
+        self.left = passed.more || passed.drained;
         passed
     }
 
@@ -171,16 +185,24 @@ impl<B: DerefMut<Target = [u64]>, G: Copy, S: Copy> Relayed<B, G, S> {
     ) -> Result<(), RelayError<G, S>> {
         self.relay.begin(guest)?;
         let hold = self.boundary.holds();
-        if pass == Pass::Other {
+        if pass != Pass::Kick {
             passed.back = self.relay.give_back(guest, shadow)?;
+        } else {
+            passed.back.more = self.relay.is_giving_back();
         }
         passed.forth = self.relay.forward(guest, shadow, hold)?;
         if passed.forth.tell {
             notify();
         }
+        self.set_pace(pass, passed.forth);
+        passed.paced = self.is_paced();
         let left = match pass {
-            Pass::Kick => self.relay.listen_forward(guest, shadow, hold)?,
-            Pass::Other => self.relay.listen(guest, shadow, hold)?,
+            Pass::Kick => self
+                .relay
+                .listen_forward(guest, shadow, hold, passed.paced)?,
+            Pass::Interrupt | Pass::Work | Pass::Rested => {
+                self.relay.listen(guest, shadow, hold, passed.paced)?
+            }
         };
         passed.more = passed.back.more || passed.forth.more || left.more;
         passed.drained = hold && self.relay.is_drained();
@@ -213,7 +235,33 @@ impl<B: DerefMut<Target = [u64]>, G: Copy, S: Copy> Relayed<B, G, S> {
         }
         passed.more = self.need.is_some();
         passed.watch = self.watches();
+        passed.paced = self.is_paced();
         Ok(())
+    }
+
+    /// Notes a look that has passed on so much, for those of which a few can be told together.
+    fn set_pace(&mut self, pass: Pass, forth: Moved) {
+        if !self.relay.has_patience() || self.polls {
+            return;
+        }
+        match pass {
+            Pass::Kick => self.pace.kick(forth.chains),
+            // What they have found says nothing of what a rest brings.
+            Pass::Interrupt | Pass::Work => {}
+            Pass::Rested => self.pace.look(forth.chains),
+        }
+    }
+
+    /// True if the worker is to look soon, as nobody was asked to tell of anything.
+    #[must_use]
+    pub const fn is_paced(&self) -> bool {
+        self.pace.is_set()
+    }
+
+    /// True if there is time until then: nothing is known that is to be done.
+    #[must_use]
+    pub const fn rests(&self) -> bool {
+        self.pace.is_set() && !self.left && self.need.is_none()
     }
 
     fn set_needed(&mut self, needed: bool) {

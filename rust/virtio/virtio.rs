@@ -33,6 +33,7 @@
 //! | [`relay`]      | how is a ring served from an index at which no device starts?      | 2.7        |
 //! | [`relayed`]    | what does a look at the rings of a relayed queue leave to do?      |            |
 //! | [`boundary`]   | when is a relayed queue given back to its device?                  |            |
+//! | [`pace`]       | when does a relay look again by itself, instead of being kicked?   |            |
 //! | [`gate`]       | where do notifications go while a queue changes hands?             | 2.3        |
 //! | [`announce`]   | how do switches get to know where a guest is that has moved?       | 5.1.6      |
 //! | [`standing`]   | where does a ring stand, whose device has stopped?                 | 2.7        |
@@ -75,6 +76,7 @@ pub mod net;
 pub mod notify;
 pub mod opcode;
 mod outstanding;
+pub mod pace;
 pub mod policy;
 pub mod queue;
 pub mod refusal;

@@ -85,7 +85,7 @@ impl Queue {
     pub(crate) fn interrupt(&self) {
         self.interrupts.add(1, Relaxed);
         if self.gate().interrupt() == Look::Needed {
-            self.serve_now(Pass::Other);
+            self.serve_now(Pass::Interrupt);
         }
     }
 

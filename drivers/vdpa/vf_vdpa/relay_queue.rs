@@ -190,9 +190,9 @@ impl RelayQueue {
         self.queue.miss(before, fault);
     }
 
-    /// Returns whether there has to be another look soon, even if nobody asks for one.
-    pub(crate) fn watches(&self) -> bool {
-        self.queue.watches()
+    /// Returns whether there is time before the next look of those that nobody asks for.
+    pub(crate) fn rests(&self) -> bool {
+        self.queue.rests()
     }
 
     /// Notes that there may be something to do in the consumer's rings.

@@ -55,6 +55,10 @@ const UNPACED_PAUSE: Delta = Delta::from_millis(1);
 /// How long a relay waits that watches its device.
 const NAP: Delta = Delta::from_millis(1);
 
+/// How long one waits that looks by itself for what comes meanwhile: as long as devices commonly keep their
+/// interrupts back.
+const REST: Delta = Delta::from_micros(200);
+
 /// How often the rings of a relay are looked at before others have their turn.
 const ROUNDS: u32 = 8;
 
@@ -292,20 +296,25 @@ impl Served {
 
     /// Does for a relay what cannot be done at once. Returns whether there is more to do.
     fn serve_relay(&self) -> Result<bool, Trouble> {
+        let rests = self.with_relay(|relay| relay.rests()) == Some(true);
+        if rests {
+            fsleep(REST);
+        }
         let Some((view, needed)) = self.with_relay(|relay| relay.view()) else {
             return Ok(false);
         };
         if let Err(fault) = view.locate() {
-            // Whoever needs them from here on has the work queued again.
+            // Whoever needs them from here on has the work queued again, but for a device that was asked
+            // not to interrupt.
             self.with_relay(|relay| relay.miss(needed, fault));
             self.unless_broken()?;
-            let watches = self.with_relay(|relay| relay.watches()) == Some(true);
-            if watches {
+            let passed = self.pass_on(Pass::Work);
+            if passed.watch || passed.paced {
                 fsleep(NAP);
             }
-            return Ok(watches);
+            return Ok(passed.has_left_something());
         }
-        let mut passed = self.pass_on();
+        let mut passed = self.pass_on(if rests { Pass::Rested } else { Pass::Work });
         self.unless_broken()?;
         if passed.drained {
             match self.hand_back()? {
@@ -317,7 +326,7 @@ impl Served {
         if passed.watch {
             fsleep(NAP);
         }
-        Ok(passed.more || passed.watch)
+        Ok(passed.more || passed.watch || passed.paced)
     }
 
     /// Returns why a relay cannot go on, if it cannot.
@@ -328,13 +337,15 @@ impl Served {
         }
     }
 
-    /// Passes on what there is in the rings of a relay, several times, and tells the consumer.
-    fn pass_on(&self) -> Passed {
+    /// Passes on what there is in the rings of a relay, several times, and tells the consumer. `first` is the
+    /// first look.
+    fn pass_on(&self, first: Pass) -> Passed {
         let mut interrupt = false;
         let mut passed = Passed::default();
 
-        for _ in 0..ROUNDS {
-            passed = self.pass(Pass::Other).unwrap_or_default();
+        for round in 0..ROUNDS {
+            let pass = if round == 0 { first } else { Pass::Work };
+            passed = self.pass(pass).unwrap_or_default();
             interrupt |= passed.back.tell;
             if !passed.more {
                 break;

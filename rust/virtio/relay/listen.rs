@@ -24,7 +24,7 @@ pub struct Left {
 
 impl<B: DerefMut<Target = [u64]>> Relay<B> {
     /// True if the device need not tell of each chain, and can be asked not to.
-    fn has_patience(&self) -> bool {
+    pub(crate) fn has_patience(&self) -> bool {
         self.event_idx && self.returns == Returns::Together
     }
 
@@ -46,15 +46,19 @@ impl<B: DerefMut<Target = [u64]>> Relay<B> {
     /// Asks both sides to tell of what comes next, before the relay goes to sleep, and returns what has
     /// come already. What lies behind the boundary is held back if `hold`. The device tells of what it
     /// has used as soon as the driver has to have it back.
+    ///
+    /// If the relay is `paced`, it will look soon by itself: nobody need tell of anything before the device
+    /// has plenty.
     pub fn listen<G: Memory, S: Memory>(
         &self,
         guest: &G,
         shadow: &S,
         hold: bool,
+        paced: bool,
     ) -> Result<Left, RelayError<G::Error, S::Error>> {
-        let used = self.listen_to_device(guest, shadow)?;
+        let used = self.listen_to_device(guest, shadow, paced)?;
         let left = self
-            .listen_to_driver(guest, hold)
+            .listen_to_driver(guest, hold, paced)
             .map_err(RelayError::Guest)?;
         Ok(Left {
             more: left.more || used,
@@ -69,11 +73,12 @@ impl<B: DerefMut<Target = [u64]>> Relay<B> {
         guest: &G,
         shadow: &S,
         hold: bool,
+        paced: bool,
     ) -> Result<Left, RelayError<G::Error, S::Error>> {
         if self.has_patience() {
-            return self.listen(guest, shadow, hold);
+            return self.listen(guest, shadow, hold, paced);
         }
-        self.listen_to_driver(guest, hold)
+        self.listen_to_driver(guest, hold, paced)
             .map_err(RelayError::Guest)
     }
 
@@ -89,9 +94,14 @@ impl<B: DerefMut<Target = [u64]>> Relay<B> {
     }
 
     /// Asks the driver to tell of what it makes available next, if that is not found soon anyhow.
-    fn listen_to_driver<G: Memory>(&self, guest: &G, hold: bool) -> Result<Left, G::Error> {
+    fn listen_to_driver<G: Memory>(
+        &self,
+        guest: &G,
+        hold: bool,
+        paced: bool,
+    ) -> Result<Left, G::Error> {
         let holds = hold && self.is_at_boundary();
-        let busy = self.is_busy() && !holds;
+        let busy = (self.is_busy() || paced) && !holds;
         if self.event_idx {
             let event = if busy {
                 self.next_avail.wrapping_add(NEVER)
@@ -126,8 +136,14 @@ impl<B: DerefMut<Target = [u64]>> Relay<B> {
         &self,
         guest: &G,
         shadow: &S,
+        paced: bool,
     ) -> Result<bool, RelayError<G::Error, S::Error>> {
-        let untold = self.untold(guest).map_err(RelayError::Guest)?;
+        let untold = if paced && !self.is_busy() {
+            // As many as can be in flight.
+            self.size.get()
+        } else {
+            self.untold(guest).map_err(RelayError::Guest)?
+        };
         if self.event_idx {
             let event = self.shadow_index(self.next_used).wrapping_add(untold);
             shadow

@@ -48,7 +48,7 @@ impl Scene {
         let (driver, guest) = Driver::new(SIZE, start, event_idx);
         let relay = relay(&driver, start, event_idx, returns);
         let mut scene = Self::of(Relayed::new(relay, boundary, false), driver, guest);
-        scene.pass(Pass::Other);
+        scene.pass(Pass::Work);
         scene
     }
 
@@ -133,7 +133,7 @@ fn rings_may_go_while_there_is_nothing_to_do() {
     scene.queue.miss(None, GONE);
     assert!(scene.is_fine());
     // Nor is an interrupt that means nothing a reason.
-    let passed = scene.pass_without(Pass::Other);
+    let passed = scene.pass_without(Pass::Work);
     assert!(!passed.has_left_something() && scene.queue.needed().is_none());
     // A kick is, but not for what was looked for before.
     assert!(scene.pass_without(Pass::Kick).more);
@@ -149,9 +149,9 @@ fn what_the_device_has_used_needs_the_rings() {
     let mut scene = Scene::plain();
     scene.add();
     assert_eq!(scene.pass(Pass::Kick).forth.chains, 1);
-    assert!(!scene.pass_without(Pass::Other).more);
+    assert!(!scene.pass_without(Pass::Work).more);
     scene.uses();
-    assert!(scene.pass_without(Pass::Other).more);
+    assert!(scene.pass_without(Pass::Work).more);
     let before = scene.queue.needed();
     scene.queue.miss(before, GONE);
     assert!(!scene.is_fine());
@@ -166,7 +166,7 @@ fn rings_may_go_once_all_is_done() {
     scene.queue.need();
     let before = scene.queue.needed();
     assert!(before.is_some());
-    let passed = scene.pass(Pass::Other);
+    let passed = scene.pass(Pass::Work);
     assert!(passed.back.chains == 1 && !passed.has_left_something());
     scene.queue.miss(before, GONE);
     assert!(scene.is_fine());
@@ -185,7 +185,7 @@ fn a_drained_queue_needs_its_rings_for_what_is_held_back() {
         if held {
             scene.add();
         }
-        let passed = scene.pass(Pass::Other);
+        let passed = scene.pass(Pass::Work);
         assert!(passed.drained && !passed.more);
         assert_eq!(passed.forth.chains, 0, "held back");
         assert_eq!(scene.queue.needed().is_some(), held);
@@ -197,21 +197,21 @@ fn a_queue_that_leaves_is_not_looked_at() {
     let mut scene = Scene::near();
     assert!(!scene.queue.leave(), "it is not drained");
     scene.does_one();
-    scene.pass(Pass::Other);
+    scene.pass(Pass::Work);
     scene.add();
     assert!(scene.queue.leave());
-    for pass in [Pass::Kick, Pass::Other] {
+    for pass in [Pass::Kick, Pass::Work] {
         assert_eq!(scene.pass(pass), Passed::default());
     }
     // Whoever is in the way has to be waited for a while: then the boundary is passed.
     scene.queue.stay(true);
-    let passed = scene.pass(Pass::Other);
+    let passed = scene.pass(Pass::Work);
     assert!(passed.drained && passed.watch && passed.forth.chains == 0);
     let late = |scene: &mut Scene| {
         let notified = &mut scene.notified;
         scene
             .queue
-            .pass(Some(&scene.guest), &scene.shadow, Pass::Other, 1000, || {
+            .pass(Some(&scene.guest), &scene.shadow, Pass::Work, 1000, || {
                 *notified += 1;
             })
     };
@@ -227,7 +227,7 @@ fn a_broken_queue_is_left_to_the_worker() {
     let index = scene.driver.avail.wrapping_add(100);
     scene.guest.poke16(scene.driver.addresses.driver + 2, index);
     // What was returned before is told of.
-    let passed = scene.pass(Pass::Other);
+    let passed = scene.pass(Pass::Work);
     assert!(passed.more && !passed.drained && passed.back.chains == 1);
     let why = scene.queue.broken();
     assert!(matches!(why, Some(RelayError::AvailIndex { .. })));
@@ -238,7 +238,7 @@ fn a_broken_queue_is_left_to_the_worker() {
     scene.queue.need();
     let before = scene.queue.needed();
     scene.queue.miss(before, GONE);
-    for pass in [Pass::Kick, Pass::Other] {
+    for pass in [Pass::Kick, Pass::Work] {
         assert!(scene.pass(pass).more && scene.pass_without(pass).more);
     }
     assert_eq!(scene.queue.broken(), why);
@@ -263,7 +263,7 @@ fn a_queue_stands_where_all_was_returned() {
 fn a_broken_queue_does_not_leave() {
     let mut scene = Scene::near();
     scene.does_one();
-    assert!(scene.pass(Pass::Other).drained);
+    assert!(scene.pass(Pass::Work).drained);
     let index = scene.driver.avail.wrapping_add(100);
     scene.guest.poke16(scene.driver.addresses.driver + 2, index);
     assert!(!scene.pass(Pass::Kick).drained);
@@ -296,10 +296,10 @@ fn a_kick_leaves_what_was_used_to_an_interrupt() {
 #[test]
 fn a_queue_that_polls_is_looked_at_all_the_time() {
     let mut scene = Scene::plain();
-    assert!(!scene.pass(Pass::Other).watch);
+    assert!(!scene.pass(Pass::Work).watch);
     let relay = relay(&scene.driver, 1000, true, Returns::Promptly);
     scene.queue = Relayed::new(relay, Boundary::never(), true);
-    assert!(scene.pass(Pass::Other).watch && scene.pass_without(Pass::Other).watch);
+    assert!(scene.pass(Pass::Work).watch && scene.pass_without(Pass::Work).watch);
 }
 
 /// Whoever had the queue before has taken chains, and has neither returned nor given them up.
@@ -315,11 +315,11 @@ fn what_was_taken_and_not_returned_is_done_again() {
             } else {
                 used.wrapping_neg().min(taken)
             };
-            assert_eq!(scene.pass(Pass::Other).forth.chains, before);
+            assert_eq!(scene.pass(Pass::Work).forth.chains, before);
             for _ in 0..before {
                 scene.uses();
             }
-            assert_eq!(scene.pass(Pass::Other).back.chains, before);
+            assert_eq!(scene.pass(Pass::Work).back.chains, before);
             let index = scene.guest.peek16(scene.driver.addresses.device + 2);
             assert_eq!(index, used.wrapping_add(before), "the driver has them back");
             for _ in 0..before {
@@ -350,7 +350,7 @@ fn a_place_that_the_rings_contradict_is_refused() {
             };
             // Whether it is first looked at or stopped.
             let mut scene = Scene::taken(used, taken, repeats);
-            assert!(scene.pass(Pass::Other).more);
+            assert!(scene.pass(Pass::Work).more);
             assert_eq!(scene.queue.broken(), Some(error));
             let mut scene = Scene::taken(used, taken, repeats);
             let stand = scene.queue.stand(&scene.guest, &scene.shadow, |_| ());
@@ -359,4 +359,69 @@ fn a_place_that_the_rings_contradict_is_refused() {
             assert_eq!(shown, used, "nothing is shown to the driver");
         }
     }
+}
+
+/// The pace of a queue that can have one: it goes on until the worker has rested, and while it is not known
+/// where the rings are.
+#[test]
+fn a_kick_may_set_a_pace() {
+    let mut scene = Scene::new(1000, true, Returns::Together, Boundary::never());
+    scene.add();
+    let passed = scene.pass(Pass::Kick);
+    assert!(passed.paced && passed.has_left_something() && !passed.more);
+    assert!(scene.queue.is_paced() && scene.queue.rests());
+    for pass in [Pass::Interrupt, Pass::Work] {
+        assert!(scene.pass(pass).paced && scene.pass_without(pass).paced);
+        assert!(scene.queue.rests());
+    }
+    let passed = scene.pass(Pass::Rested);
+    assert!(!scene.queue.is_paced() && !passed.has_left_something());
+}
+
+/// Nor does the worker rest when there is something to do.
+#[test]
+fn who_knows_of_something_does_not_rest() {
+    let paced = || {
+        let mut scene = Scene::new(1000, true, Returns::Together, Boundary::never());
+        scene.add();
+        scene.pass(Pass::Kick);
+        assert!(scene.queue.rests());
+        scene
+    };
+    let mut scene = paced();
+    scene.uses();
+    assert!(scene.pass_without(Pass::Work).more);
+    assert!(!scene.queue.rests(), "something is due");
+    assert_eq!(scene.pass(Pass::Work).back.chains, 1);
+    assert!(scene.queue.rests());
+    let mut scene = paced();
+    scene.queue.need();
+    assert!(!scene.queue.rests());
+
+    let mut scene = Scene::new(0xffff, true, Returns::Together, Boundary::new(Needs::One));
+    scene.does_one();
+    assert!(scene.queue.is_paced() && scene.queue.rests());
+    assert!(scene.pass(Pass::Interrupt).drained);
+    assert!(!scene.queue.rests(), "the queue can be handed back");
+}
+
+/// Who has to have each chain back at once, who is looked at all the time anyhow, and who is broken.
+#[test]
+fn not_everybody_has_a_pace() {
+    let mut scene = Scene::plain();
+    scene.add();
+    assert!(!scene.pass(Pass::Kick).paced);
+
+    let (driver, guest) = Driver::new(SIZE, 1000, true);
+    let relay = relay(&driver, 1000, true, Returns::Together);
+    let mut scene = Scene::of(Relayed::new(relay, Boundary::never(), true), driver, guest);
+    let passed = scene.pass(Pass::Kick);
+    assert!(passed.watch && !passed.paced && !scene.queue.rests());
+
+    let mut scene = Scene::new(1000, true, Returns::Together, Boundary::never());
+    scene.shadow.poke16(SHADOW.device + 2, 7);
+    assert!(!scene.pass(Pass::Interrupt).paced);
+    assert!(!scene.is_fine());
+    let passed = scene.pass(Pass::Kick);
+    assert!(passed.more && !passed.paced && !scene.queue.rests());
 }

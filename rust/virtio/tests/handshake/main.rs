@@ -59,6 +59,8 @@ fn a_kick_that_is_served_hears_the_guest() {
         |world| {
             world.work();
             world.serve_now(Pass::Kick);
+            // It has set a pace, of a queue that may have one.
+            world.work();
         },
         World::guest_adds,
         |world| world.passed()[0] == 1,

@@ -31,18 +31,19 @@ use crate::words::Word;
 /// The rings of a queue, and what the words in them mean.
 const RINGS: Rings = Rings {
     driver: 0,
-    device: 16,
+    device: 40,
 };
-const SIZE: u16 = 4;
+/// So many that one in flight is not plenty.
+const SIZE: u16 = 16;
 const NO_INTERRUPT: usize = 0;
 pub(crate) const AVAIL_INDEX: usize = 1;
 const HEADS: usize = 2;
-const USED_EVENT: usize = 6;
-const NO_NOTIFY: usize = 8;
-pub(crate) const USED_INDEX: usize = 9;
-const IDS: usize = 10;
-const AVAIL_EVENT: usize = 26;
-const WORDS: usize = 27;
+const USED_EVENT: usize = 18;
+const NO_NOTIFY: usize = 20;
+pub(crate) const USED_INDEX: usize = 21;
+const IDS: usize = 22;
+const AVAIL_EVENT: usize = 86;
+const WORDS: usize = 87;
 
 /// Where the guest is when the relay begins: one before the beginning, and before the boundary.
 pub(crate) const BASE: u16 = 0xffff;
@@ -228,7 +229,7 @@ impl World {
         self.shadow.store(USED_INDEX, new);
         let wanted = self.wants(&self.shadow, new, NO_INTERRUPT, USED_EVENT);
         if wanted && self.gate.interrupt(self) == Look::Needed {
-            self.serve_now(Pass::Other);
+            self.serve_now(Pass::Interrupt);
         }
     }
 
@@ -306,17 +307,25 @@ impl World {
         }
     }
 
+    /// How the work item looks.
+    fn rested(&self) -> Pass {
+        match &*self.relay.lock().unwrap() {
+            Some(relay) if relay.rests() => Pass::Rested,
+            _ => Pass::Work,
+        }
+    }
+
     /// The work item: runs if it is queued, and whoever queues it from then on has it run again. Either
     /// is a full barrier, as in the kernel.
     pub(crate) fn work(&self) {
         if self.queued.swap(false, Ordering::AcqRel) {
             fence(Ordering::SeqCst);
-            while let Some(passed) = self.pass(Pass::Other) {
+            while let Some(passed) = self.pass(self.rested()) {
                 if passed.drained {
                     self.hand_back();
                     break;
                 }
-                if !passed.more {
+                if !passed.more && !passed.paced {
                     break;
                 }
             }

@@ -333,7 +333,9 @@ fn a_barrier_stands_between_store_and_load() {
         assert!(ends_so(&world.guest), "give_back");
 
         world.shadow.take_log();
-        relay.listen(&world.guest, &world.shadow, false).unwrap();
+        relay
+            .listen(&world.guest, &world.shadow, false, false)
+            .unwrap();
         assert!(ends_so(&world.guest), "listen, guest");
         assert!(ends_so(&world.shadow), "listen, device");
     }

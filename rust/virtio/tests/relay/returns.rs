@@ -137,12 +137,62 @@ fn a_busy_device_needs_no_kicks() {
         for _ in 0..192 {
             world.add();
             kicked += i32::from(world.kicked);
-            world.serve_kick();
+            // The worker, too, who finds nothing and ends the pace that a kick has set.
+            world.relay(&[]);
         }
         assert_eq!(kicked, kicks);
         world.end();
         assert_eq!(world.reaped, 192);
     }
+}
+
+/// Until its worker has looked, a relay with a pace is told of nothing: by a guest that sends, and a device
+/// that returns, one by one.
+#[test]
+fn a_pace_needs_neither_kicks_nor_interrupts() {
+    for (kind, told) in [(TOGETHER, [1, 0]), ((true, Returns::Promptly), [40, 1])] {
+        let mut world = World::new(256, 1000, kind, false);
+        world.poll();
+        world.relay(&[]);
+        let [mut kicks, mut interrupts] = [0; 2];
+        for _ in 0..40 {
+            world.add();
+            kicks += i32::from(world.kicked);
+            world.serve_kick();
+            // The worker does not come to look.
+            let awake = std::mem::take(&mut world.relay_awake);
+            world.serve(1, 0);
+            interrupts += i32::from(world.relay_awake);
+            world.relay_awake = awake;
+        }
+        assert_eq!([kicks, interrupts], told, "{kind:?}");
+        world.relay_awake = true;
+        world.end();
+        assert_eq!(world.reaped, 40);
+    }
+}
+
+/// What an interrupt has begun to return is not left until the worker has rested, because of a kick.
+#[test]
+fn what_is_half_returned_does_not_rest() {
+    let mut world = World::new(512, 1000, TOGETHER, false);
+    let rests = |world: &World| world.relay.as_ref().unwrap().rests();
+    world.poll();
+    world.relay(&[]);
+    world.add();
+    world.serve_kick();
+    assert!(rests(&world));
+    (0..299).for_each(|_| world.add());
+    world.relay_once();
+    world.relay_once();
+    world.serve(300, 0);
+    world.relay_once();
+    assert!(!rests(&world));
+    world.kicked = true;
+    world.serve_kick();
+    assert!(!rests(&world));
+    world.end();
+    assert_eq!(world.reaped, 300);
 }
 
 /// Whether there is something to return can be seen without the driver's rings.
@@ -178,10 +228,12 @@ fn a_few_do_not_keep_it_awake() {
         world.relay(&[]);
         world.serve(done, 0);
         let relay = world.relay.as_ref().unwrap().relay();
-        let left = relay.listen(&world.guest, &world.shadow, false).unwrap();
+        let left = relay
+            .listen(&world.guest, &world.shadow, false, false)
+            .unwrap();
         assert_eq!(left.more, more, "{done}");
         // Whoever only passes on leaves what a device tells of each time to its interrupt.
-        let left = relay.listen_forward(&world.guest, &world.shadow, false);
+        let left = relay.listen_forward(&world.guest, &world.shadow, false, false);
         assert_eq!(left.unwrap().more, more && kind == TOGETHER, "{done}");
     }
 }

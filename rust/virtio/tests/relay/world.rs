@@ -192,6 +192,7 @@ impl World {
         let holds = self.hold && relay.relay().is_at_boundary();
         let waits = self.asleep && holds && self.driver.avail != 0;
         assert!(!waits || knows || self.kicked || self.relay_awake);
+        assert!(!relay.is_paced() || self.relay_awake);
     }
 
     /// Some time passes. A relay that watches has looked again and again.
@@ -291,7 +292,7 @@ impl World {
 
     /// The relay is interrupted, and leaves the rest to its worker.
     pub(crate) fn relay_once(&mut self) {
-        let passed = self.pass(Pass::Other);
+        let passed = self.pass(Pass::Interrupt);
         self.relay_awake |= passed.has_left_something();
         self.sleeps();
     }
@@ -301,13 +302,20 @@ impl World {
         if !std::mem::take(&mut self.relay_awake) || !self.relayed {
             return;
         }
+        let mut pass = match &self.relay {
+            Some(relay) if relay.rests() => Pass::Rested,
+            _ => Pass::Work,
+        };
         let passed = loop {
-            let passed = self.pass(Pass::Other);
+            let passed = self.pass(pass);
             if !passed.more {
                 break passed;
             }
+            pass = Pass::Work;
         };
         let Some(relay) = self.relay.as_mut().filter(|_| passed.drained) else {
+            // Its worker looks again.
+            self.relay_awake |= passed.paced;
             return self.sleeps();
         };
         assert!(relay.leave());
