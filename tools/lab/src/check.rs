@@ -139,7 +139,7 @@ fn shellcheck(cx: &Context) -> Result<Vec<String>> {
         "tools/bootstrap",
         "tools/lab/init",
         "tools/lab/guest.init",
-        "tools/lab/guest.send",
+        "tools/lab/guest.measure",
         "tools/lab/arm.init",
         "tools/lab/agent",
         "tools/lab/wires",

@@ -17,8 +17,8 @@ use crate::{kconfig, step};
 const CONFIG: &str = include_str!("../guest.config");
 /// First program of the guest.
 const INIT: &str = include_str!("../guest.init");
-/// What measures how fast it can send.
-const SEND: &str = include_str!("../guest.send");
+/// What measures how fast it can send and receive.
+const MEASURE: &str = include_str!("../guest.measure");
 
 /// The guest's kernel, from the cache.
 pub fn kernel(cx: &Context, packages: &Packages) -> Result<PathBuf> {
@@ -40,7 +40,7 @@ pub fn initramfs() -> Result<Vec<u8>> {
     for name in ["sh", "mount"] {
         archive.link(&format!("bin/{name}"), "busybox");
     }
-    archive.file("bin/send", 0o755, SEND.as_bytes());
+    archive.file("bin/measure", 0o755, MEASURE.as_bytes());
     archive.file("init", 0o755, INIT.as_bytes());
     Ok(archive.finish())
 }
