@@ -3,7 +3,7 @@
 //! When a relay looks at a ring again by itself, instead of being kicked.
 //!
 //! A driver that sends one chain at a time kicks for each, and the device tells of each: where kicks and
-//! interrupts are dear, as for a guest, most of the time goes there. So a kick for few chains may *set a
+//! interrupts are dear, as for a guest, they cost more than the chain. So a kick for few chains may *set a
 //! pace*: the driver is asked not to kick, the device not to interrupt, and a worker looks a little later. As long
 //! as it finds enough then to be worth it, it looks again after the same time.
 //!

@@ -95,8 +95,6 @@ pub struct Relayed<B, G, S> {
     relay: Relay<B>,
     boundary: Boundary,
     pace: Pace,
-    /// There was something left for the worker when the rings were looked at, which does not wait.
-    left: bool,
     /// Kicks or interrupts may go past the kernel.
     polls: bool,
     /// There is something to do in the guest's rings, or may be: they have to be there.
@@ -120,7 +118,6 @@ impl<B: DerefMut<Target = [u64]>, G: Copy, S: Copy> Relayed<B, G, S> {
             relay,
             boundary,
             pace: Pace::default(),
-            left: false,
             polls,
             need: Some(Need(0)),
             needs: 0,
@@ -167,10 +164,8 @@ impl<B: DerefMut<Target = [u64]>, G: Copy, S: Copy> Relayed<B, G, S> {
             // The worker tells of it, if it has not done so.
             passed.more = true;
             passed.watch = false;
-            passed.paced = false;
             passed.drained = false;
         }
-        self.left = passed.more || passed.drained;
         passed
     }
 
@@ -185,10 +180,10 @@ impl<B: DerefMut<Target = [u64]>, G: Copy, S: Copy> Relayed<B, G, S> {
     ) -> Result<(), RelayError<G, S>> {
         self.relay.begin(guest)?;
         let hold = self.boundary.holds();
-        if pass != Pass::Kick {
-            passed.back = self.relay.give_back(guest, shadow)?;
-        } else {
+        if pass == Pass::Kick {
             passed.back.more = self.relay.is_giving_back();
+        } else {
+            passed.back = self.relay.give_back(guest, shadow)?;
         }
         passed.forth = self.relay.forward(guest, shadow, hold)?;
         if passed.forth.tell {
@@ -205,7 +200,7 @@ impl<B: DerefMut<Target = [u64]>, G: Copy, S: Copy> Relayed<B, G, S> {
             }
         };
         passed.more = passed.back.more || passed.forth.more || left.more;
-        passed.drained = hold && self.relay.is_drained();
+        passed.drained = self.is_drained();
         self.blocked &= passed.drained;
         let sight = Sight {
             there: self.relay.is_at_boundary(),
@@ -261,7 +256,12 @@ impl<B: DerefMut<Target = [u64]>, G: Copy, S: Copy> Relayed<B, G, S> {
     /// True if there is time until then: nothing is known that is to be done.
     #[must_use]
     pub const fn rests(&self) -> bool {
-        self.pace.is_set() && !self.left && self.need.is_none()
+        self.pace.is_set() && self.need.is_none() && self.broken.is_none() && !self.is_drained()
+    }
+
+    /// True if the queue can be handed back, once nobody looks at its rings.
+    const fn is_drained(&self) -> bool {
+        self.boundary.holds() && self.relay.is_drained()
     }
 
     fn set_needed(&mut self, needed: bool) {
@@ -308,7 +308,7 @@ impl<B: DerefMut<Target = [u64]>, G: Copy, S: Copy> Relayed<B, G, S> {
 
     /// Has the rings not looked at any more, if the queue can be handed back. Returns whether it can.
     pub fn leave(&mut self) -> bool {
-        self.leaves = self.broken.is_none() && self.boundary.holds() && self.relay.is_drained();
+        self.leaves = self.broken.is_none() && self.is_drained();
         self.leaves
     }
 

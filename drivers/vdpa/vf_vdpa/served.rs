@@ -55,8 +55,8 @@ const UNPACED_PAUSE: Delta = Delta::from_millis(1);
 /// How long a relay waits that watches its device.
 const NAP: Delta = Delta::from_millis(1);
 
-/// How long one waits that looks by itself for what comes meanwhile: as long as devices commonly keep their
-/// interrupts back.
+/// How long one waits that looks by itself for what comes meanwhile, and so how much later a chain is passed
+/// on at most.
 const REST: Delta = Delta::from_micros(200);
 
 /// How often the rings of a relay are looked at before others have their turn.

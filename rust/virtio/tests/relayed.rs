@@ -133,7 +133,7 @@ fn rings_may_go_while_there_is_nothing_to_do() {
     scene.queue.miss(None, GONE);
     assert!(scene.is_fine());
     // Nor is an interrupt that means nothing a reason.
-    let passed = scene.pass_without(Pass::Work);
+    let passed = scene.pass_without(Pass::Interrupt);
     assert!(!passed.has_left_something() && scene.queue.needed().is_none());
     // A kick is, but not for what was looked for before.
     assert!(scene.pass_without(Pass::Kick).more);
@@ -397,6 +397,10 @@ fn who_knows_of_something_does_not_rest() {
     let mut scene = paced();
     scene.queue.need();
     assert!(!scene.queue.rests());
+    let mut scene = paced();
+    scene.shadow.poke16(SHADOW.device + 2, 7);
+    scene.pass(Pass::Interrupt);
+    assert!(!scene.is_fine() && !scene.queue.rests(), "it is broken");
 
     let mut scene = Scene::new(0xffff, true, Returns::Together, Boundary::new(Needs::One));
     scene.does_one();
