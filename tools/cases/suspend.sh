@@ -230,19 +230,24 @@ case_stays_relayed() {
 # A driver that looks for itself is not interrupted by a relay either, and how often is counted.
 # limit: 180
 case_tells_nobody_who_does_not_ask() {
-	local before event after
+	local before event after kicked kicks
 	vhost_pair 2
 	before=0
+	kicked=0
 	for event in '' --event-index; do
 		# shellcheck disable=SC2086 # it is an option or none
 		client quiet "$NODE_A" "$NODE_B" --start 65000 $event
 		# They are shown of a device that is in use.
 		client_until "holding live" /tmp/hold.log hold "$NODE_A" --live
 		after=$(($(vstat suppressed 0) + $(vstat suppressed 1)))
+		kicks=$(vstat kicks 1)
 		client_kill
 		# Each of 32 frames by itself, through either queue.
 		run_ok test $((after - before)) -ge 64
 		before=$after
+		# Each is waited for before the next is sent: no pace lasts.
+		run_ok test $((kicks - kicked)) -ge 32
+		kicked=$kicks
 	done
 }
 
