@@ -40,6 +40,11 @@ impl HandBack {
         Self { ring, view, shared }
     }
 
+    /// Returns the virtqueue's number.
+    pub(crate) fn vq(&self) -> u16 {
+        self.ring.vq
+    }
+
     /// Has the device serve the consumer's rings by itself. Sleeps.
     ///
     /// # Errors

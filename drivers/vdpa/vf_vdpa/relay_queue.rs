@@ -200,6 +200,11 @@ impl RelayQueue {
         self.queue.need();
     }
 
+    /// Returns the virtqueue's number.
+    pub(crate) fn vq(&self) -> u16 {
+        self.ring.vq
+    }
+
     /// Returns why it cannot go on, if it cannot.
     pub(crate) fn broken(&self) -> Option<Broken> {
         self.queue.broken().map(Broken::Rings)

@@ -129,8 +129,8 @@ pub(crate) enum Trouble {
     Stopped,
     /// The control queue is broken.
     Control(control_queue::Broken),
-    /// The rings that are relayed are broken.
-    Relay(relay_queue::Broken),
+    /// The rings of the virtqueue that is relayed are broken.
+    Relay(u16, relay_queue::Broken),
 }
 
 impl fmt::Display for Trouble {
@@ -138,14 +138,8 @@ impl fmt::Display for Trouble {
         match self {
             Self::Stopped => f.write_str("stopped"),
             Self::Control(broken) => write!(f, "control queue: {broken}"),
-            Self::Relay(broken) => write!(f, "relayed virtqueue: {broken}"),
+            Self::Relay(vq, broken) => write!(f, "relayed virtqueue {vq}: {broken}"),
         }
-    }
-}
-
-impl From<relay_queue::Broken> for Trouble {
-    fn from(broken: relay_queue::Broken) -> Self {
-        Self::Relay(broken)
     }
 }
 
@@ -331,8 +325,10 @@ impl Served {
 
     /// Returns why a relay cannot go on, if it cannot.
     fn unless_broken(&self) -> Result<(), Trouble> {
-        match self.with_relay(|relay| relay.broken()).flatten() {
-            Some(broken) => Err(broken.into()),
+        let broken = self.with_relay(|relay| Some((relay.vq(), relay.broken()?)));
+
+        match broken.flatten() {
+            Some((vq, broken)) => Err(Trouble::Relay(vq, broken)),
             None => Ok(()),
         }
     }
@@ -362,7 +358,9 @@ impl Served {
         let Some(hand_back) = self.with_relay(RelayQueue::leave).flatten() else {
             return Ok(None);
         };
-        let handed = hand_back.run(self)?;
+        let handed = hand_back
+            .run(self)
+            .map_err(|broken| Trouble::Relay(hand_back.vq(), broken))?;
 
         if handed != HandedBack::Done {
             self.with_relay(|relay| relay.stay(handed));
