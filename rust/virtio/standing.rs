@@ -29,7 +29,9 @@ pub enum StandingError<E> {
         /// Index of the used ring.
         used: u16,
     },
-    /// The device has returned another chain than that which was due.
+    /// The device has returned another chain than that which was due; or the driver has written several
+    /// chains ahead of its index, over those that were returned, and does not show them yet: to be looked at
+    /// again, as long as the driver runs.
     Order {
         /// Where in the used ring.
         index: u16,
@@ -122,7 +124,8 @@ pub fn find<M: Memory>(
             .map_err(StandingError::Memory)?;
         if u32::from_le_bytes(id) != u32::from(head(turn)?) {
             // The driver may have made more available meanwhile: where it writes next, it may have
-            // written already, before it shows the index.
+            // written already, before it shows the index. A device that has left out the oldest one is not
+            // told from that; for more of them it would have to be believed too much.
             mem.full_barrier();
             let out = index(rings.avail_index())?.wrapping_sub(used);
             if distance >= size.get().saturating_sub(out) {

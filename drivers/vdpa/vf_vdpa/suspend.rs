@@ -31,7 +31,10 @@ use virtio::{
     device_id::DeviceId,
     features::Features,
     policy,
-    standing,
+    standing::{
+        self,
+        StandingError, //
+    },
     status::Status, //
 };
 
@@ -41,8 +44,12 @@ const SHORT_DRAIN: Delta = Delta::from_millis(100);
 /// How long any other may take, before it is not stopped. As long as a reset, under the same lock.
 const LONG_DRAIN: Delta = Delta::from_secs(2);
 
+/// How often a ring is looked at, at most, until the consumer shows what it has written into it. One that is
+/// stopped never does. Not a time: a busy host may keep it from running for as long.
+const LOOKS: u32 = 500;
+
 /// How long a wait is between two looks.
-const DRAIN_POLL: Delta = Delta::from_micros(200);
+const POLL: Delta = Delta::from_micros(200);
 
 impl Function<'_> {
     /// Stops the virtqueues of a live device, and finds out where they stand.
@@ -162,7 +169,7 @@ impl Function<'_> {
                     self.complain(fmt!("virtqueue {vq}: the device does not finish"));
                     return Err(EBUSY);
                 }
-                fsleep(DRAIN_POLL);
+                fsleep(POLL);
             }
         }
         Ok(())
@@ -225,13 +232,21 @@ impl Function<'_> {
                 "virtqueue {vq}: no memory to find out where it stands"
             ));
         })?;
-        // A device that serves a queue by itself began at the beginning.
-        standing::find(&*memory, ring.size, ring.addresses, 0, &mut words)
-            .map(|standing| standing.index)
-            .map_err(|error| {
-                self.complain(fmt!("virtqueue {vq}: {}", Text(error)));
-                EIO
-            })
+        let mut looks = 0;
+        let found = loop {
+            words.fill(0);
+            looks += 1;
+            // A device that serves a queue by itself began at the beginning.
+            match standing::find(&*memory, ring.size, ring.addresses, 0, &mut words) {
+                Err(StandingError::Order { .. }) if looks < LOOKS => fsleep(POLL),
+                found => break found,
+            }
+        };
+
+        found.map(|standing| standing.index).map_err(|error| {
+            self.complain(fmt!("virtqueue {vq}: {}", Text(error)));
+            EIO
+        })
     }
 
     /// Goes on where the device was suspended.

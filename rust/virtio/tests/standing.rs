@@ -56,11 +56,13 @@ impl World {
         while self.driver.reap(&self.ram).is_some() {}
     }
 
-    /// The driver has written which chain is next, and not shown the index yet.
-    fn begin_to_add(&self) {
+    /// The driver has written which chains are next, as far as there is room, and not shown the index yet.
+    fn begin_to_add(&self, count: u16) {
         let (avail, size) = (self.driver.avail, self.driver.size);
-        if self.taken.len() < usize::from(size) {
-            let at = self.driver.addresses.driver + 4 + 2 * u64::from(avail % size);
+        let room = size - u16::try_from(self.taken.len()).unwrap();
+        for ahead in 0..count.min(room) {
+            let slot = avail.wrapping_add(ahead) % size;
+            let at = self.driver.addresses.driver + 4 + 2 * u64::from(slot);
             self.ram.write(at, &[0xff; 2]).unwrap();
         }
     }
@@ -83,10 +85,30 @@ proptest! {
         for (add, serve) in steps {
             world.add(add);
             world.serve(serve, 0);
-            world.begin_to_add();
+            world.begin_to_add(1);
             let standing = world.find().unwrap();
             prop_assert_eq!(standing.index, world.device.next_used());
             prop_assert_eq!(usize::from(standing.out), world.taken.len());
+        }
+    }
+
+    /// What a driver writes ahead of its index may look like another order, but only until it shows it.
+    #[test]
+    fn what_is_written_ahead_passes(
+        order in 0_u32..6,
+        start: u16,
+        steps in prop::collection::vec((0_u8..20, 0_u8..20, 0_u8..20), 1..100),
+    ) {
+        let mut world = World::new(order, start);
+        for (add, serve, ahead) in steps {
+            world.add(add);
+            world.serve(serve, 0);
+            world.begin_to_add(ahead.into());
+            let early = world.find();
+            prop_assert!(matches!(early, Ok(_) | Err(StandingError::Order { .. })), "{early:?}");
+            world.add(ahead);
+            let standing = world.find().unwrap();
+            prop_assert_eq!(standing.index, world.device.next_used());
         }
     }
 

@@ -2,6 +2,7 @@
 
 //! The sub-commands.
 
+pub mod ahead;
 pub mod busy;
 pub mod cost;
 pub mod hold;
@@ -123,6 +124,11 @@ pub enum Command {
     },
     /// Have a device go on behind chains that it has not returned, and where it cannot go on
     Taken {
+        #[command(flatten)]
+        wire: Wire,
+    },
+    /// Suspend a device whose driver has written into its ring what it does not show yet
+    Ahead {
         #[command(flatten)]
         wire: Wire,
     },
@@ -305,6 +311,7 @@ impl Command {
             } => remap::run(report, wire, *rounds, *setup),
             Self::Quiet { wire, setup } => quiet::run(report, wire, *setup),
             Self::Taken { wire } => taken::run(report, wire),
+            Self::Ahead { wire } => ahead::run(report, wire),
             Self::Lie { proof, rounds } => lie::run(report, proof, *rounds),
             Self::Busy { device, setup } => busy::run(report, device, *setup),
             Self::Remember { wire, rounds } => remember::run(report, wire, *rounds),
