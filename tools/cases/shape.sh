@@ -128,6 +128,8 @@ case_suspends_itself() {
 	model --suspend
 	client suspend "$NODE" --way resume
 	client suspend "$NODE" --way resume --event-index
+	# What it has are the relay's rings: it is reset to go on.
+	client suspend "$NODE" --way resume --start 1000
 	client suspend "$NODE" --way restart
 }
 
