@@ -74,6 +74,9 @@ guest_run() {
 		    if done:
 		        print(done[1].rstrip())
 		        sys.exit(int(done[2]))
+		    if re.search(r"^guest: ready", text, re.M):
+		        print("the guest has begun anew meanwhile")
+		        sys.exit(125)
 		print(f"the guest did not answer within {seconds:.0f} s; its console shows: {text[-300:]}")
 		sys.exit(124)
 	PYTHON
