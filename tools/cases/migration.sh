@@ -46,11 +46,11 @@ talk() {
 		    first, last = start // 4, (start + length + 3) // 4
 		    numbers = struct.pack(f">{last - first}I", *range(first, last))
 		    return numbers[start - 4 * first :][:length]
-		def unanswered():  # struct tcp_info: segments without an answer, and how often they were sent again
+		def unanswered():  # struct tcp_info: segments without an answer, how often they were sent again, when next
 		    info = wire.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)
-		    return struct.unpack_from("I", info, 24)[0], info[2]
+		    return struct.unpack_from("I", info, 24)[0], info[2], struct.unpack_from("I", info, 8)[0] // 1000
 		sent = received = 0
-		silence, why, waiting, last = 0, (0, 0), (0, 0), time.monotonic()
+		silence, why, waiting, last = 0, (0, 0, 0), (0, 0, 0), time.monotonic()
 		print("connected", flush=True)
 		while not ending or received < sent:
 		    more = not ending and sent - received < 4096
@@ -65,12 +65,15 @@ talk() {
 		        now = time.monotonic()
 		        if now - last > silence:
 		            silence, why = now - last, waiting
-		        waiting, last = (0, 0), now
+		        waiting, last = (0, 0, 0), now
 		        print(received, flush=True)
 		    else:
 		        waiting = unanswered()
 		        if time.monotonic() - last > 100:
-		            sys.exit(f"nothing has come back for 100 s, behind byte {received}")
+		            sys.exit(
+		                f"nothing has come back for 100 s, behind byte {received} of {sent}: {waiting[0]} segments "
+		                f"have no answer, sent again {waiting[1]} times, after {waiting[2]} ms each"
+		            )
 		print(
 		    f"{received} bytes came back, the longest silence was {silence * 1000:.0f} ms: "
 		    f"at its end {why[0]} segments had no answer, sent again {why[1]} times. With none it is the guest's timer"
