@@ -13,7 +13,8 @@ use super::{
     limits::MULTIQUEUE,
     profile::Profile,
     relay_queue::RelayQueue,
-    served::Server, //
+    served::Server,
+    suspend::LOOKS, //
 };
 use kernel::{
     fmt,
@@ -364,8 +365,11 @@ impl Function<'_> {
         // A process that enables it again wants to go on where its rings are. The kernel makes new
         // ones, and so does whoever uses rings that do not tell.
         let tells = !control.kernel_consumer && policy::is_movable(control.accepted);
+        let mut looks = LOOKS;
         let index = if tells {
-            result.and_then(|()| self.standing(control, vq)).ok()
+            result
+                .and_then(|()| self.standing(control, vq, &mut looks))
+                .ok()
         } else {
             Some(0)
         };

@@ -44,9 +44,9 @@ const SHORT_DRAIN: Delta = Delta::from_millis(100);
 /// How long any other may take, before it is not stopped. As long as a reset, under the same lock.
 const LONG_DRAIN: Delta = Delta::from_secs(2);
 
-/// How often a ring is looked at, at most, until the consumer shows what it has written into it. One that is
+/// How often rings are looked at, at most, until the consumer shows what it has written into them. One that is
 /// stopped never does. Not a time: a busy host may keep it from running for as long.
-const LOOKS: u32 = 500;
+pub(crate) const LOOKS: u32 = 500;
 
 /// How long a wait is between two looks.
 const POLL: Delta = Delta::from_micros(200);
@@ -182,14 +182,21 @@ impl Function<'_> {
         profile: &Profile,
         means: &dyn Means,
     ) -> Result {
+        let mut looks = LOOKS;
+
         for vq in 0..profile.nvqs {
             let hardware = control.queue(vq).ok_or(EINVAL)?.hardware;
             if hardware == HardwareQueue::Disabled {
                 continue;
             }
-            let index = match self.standing(control, vq) {
+            let mut once = 1;
+            // The consumer has disabled it, and may have used its memory for something else.
+            let looks = match hardware {
+                HardwareQueue::Parked => &mut once,
+                _ => &mut looks,
+            };
+            let index = match self.standing(control, vq, looks) {
                 Ok(index) => Some(index),
-                // The consumer has disabled it, and may have used its memory for something else.
                 Err(_) if hardware == HardwareQueue::Parked => None,
                 Err(error) => return Err(error),
             };
@@ -207,12 +214,13 @@ impl Function<'_> {
         Ok(())
     }
 
-    /// Finds out where a virtqueue stands, which has been stopped.
+    /// Finds out where a virtqueue stands, which has been stopped. Takes from `looks`, if its ring has to be
+    /// looked at several times.
     ///
     /// # Errors
     ///
     /// Any, after a log line.
-    pub(crate) fn standing(&self, control: &mut Control, vq: u16) -> Result<u16> {
+    pub(crate) fn standing(&self, control: &mut Control, vq: u16, looks: &mut u32) -> Result<u16> {
         let receiver = self.shared.receivers.queue(vq).ok_or(EINVAL)?;
         let served = receiver.with_server(|server| match server {
             Server::Control(server) => Ok(server.next()),
@@ -232,13 +240,12 @@ impl Function<'_> {
                 "virtqueue {vq}: no memory to find out where it stands"
             ));
         })?;
-        let mut looks = 0;
         let found = loop {
             words.fill(0);
-            looks += 1;
+            *looks = looks.saturating_sub(1);
             // A device that serves a queue by itself began at the beginning.
             match standing::find(&*memory, ring.size, ring.addresses, 0, &mut words) {
-                Err(StandingError::Order { .. }) if looks < LOOKS => fsleep(POLL),
+                Err(StandingError::Order { .. }) if *looks > 0 => fsleep(POLL),
                 found => break found,
             }
         };
