@@ -14,7 +14,7 @@ use super::{
     profile::Profile,
     relay_queue::RelayQueue,
     served::Server,
-    suspend::LOOKS, //
+    suspend::Looks, //
 };
 use kernel::{
     fmt,
@@ -365,10 +365,9 @@ impl Function<'_> {
         // A process that enables it again wants to go on where its rings are. The kernel makes new
         // ones, and so does whoever uses rings that do not tell.
         let tells = !control.kernel_consumer && policy::is_movable(control.accepted);
-        let mut looks = LOOKS;
         let index = if tells {
             result
-                .and_then(|()| self.standing(control, vq, &mut looks))
+                .and_then(|()| self.standing(control, vq, &mut Looks::new()))
                 .ok()
         } else {
             Some(0)

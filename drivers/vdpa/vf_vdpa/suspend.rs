@@ -44,12 +44,47 @@ const SHORT_DRAIN: Delta = Delta::from_millis(100);
 /// How long any other may take, before it is not stopped. As long as a reset, under the same lock.
 const LONG_DRAIN: Delta = Delta::from_secs(2);
 
-/// How often rings are looked at, at most, until the consumer shows what it has written into them. One that is
-/// stopped never does. Not a time: a busy host may keep it from running for as long.
-pub(crate) const LOOKS: u32 = 500;
+/// How often rings are looked at again, at most, until the consumer shows what it has written into them. One
+/// that is stopped never does. Not a time: a busy host may keep it from running for as long.
+const LOOKS: u32 = 500;
 
 /// How long a wait is between two looks.
 const POLL: Delta = Delta::from_micros(200);
+
+/// How often rings may be looked at again.
+pub(crate) struct Looks {
+    left: u32,
+    began: Instant<Monotonic>,
+}
+
+impl Looks {
+    /// Until the consumer has had time to show what it has written into them.
+    pub(crate) fn new() -> Self {
+        Self {
+            left: LOOKS,
+            began: Instant::now(),
+        }
+    }
+
+    /// Not at all.
+    fn none() -> Self {
+        Self {
+            left: 0,
+            ..Self::new()
+        }
+    }
+
+    /// Waits for the next look, if there is one. Sleeps.
+    fn again(&mut self) -> bool {
+        // Those at long rings take long.
+        if self.left == 0 || self.began.elapsed() > LONG_DRAIN {
+            return false;
+        }
+        self.left -= 1;
+        fsleep(POLL);
+        true
+    }
+}
 
 impl Function<'_> {
     /// Stops the virtqueues of a live device, and finds out where they stand.
@@ -182,17 +217,17 @@ impl Function<'_> {
         profile: &Profile,
         means: &dyn Means,
     ) -> Result {
-        let mut looks = LOOKS;
+        let mut looks = Looks::new();
 
         for vq in 0..profile.nvqs {
             let hardware = control.queue(vq).ok_or(EINVAL)?.hardware;
             if hardware == HardwareQueue::Disabled {
                 continue;
             }
-            let mut once = 1;
+            let mut none = Looks::none();
             // The consumer has disabled it, and may have used its memory for something else.
             let looks = match hardware {
-                HardwareQueue::Parked => &mut once,
+                HardwareQueue::Parked => &mut none,
                 _ => &mut looks,
             };
             let index = match self.standing(control, vq, looks) {
@@ -214,13 +249,19 @@ impl Function<'_> {
         Ok(())
     }
 
-    /// Finds out where a virtqueue stands, which has been stopped. Takes from `looks`, if its ring has to be
-    /// looked at several times.
+    /// Finds out where a virtqueue stands, which has been stopped. Its ring is looked at again, as far as `looks`
+    /// allow it, while it is not clear: what the consumer shows meanwhile may hide what the device has done, as
+    /// any lap of the ring does.
     ///
     /// # Errors
     ///
     /// Any, after a log line.
-    pub(crate) fn standing(&self, control: &mut Control, vq: u16, looks: &mut u32) -> Result<u16> {
+    pub(crate) fn standing(
+        &self,
+        control: &mut Control,
+        vq: u16,
+        looks: &mut Looks,
+    ) -> Result<u16> {
         let receiver = self.shared.receivers.queue(vq).ok_or(EINVAL)?;
         let served = receiver.with_server(|server| match server {
             Server::Control(server) => Ok(server.next()),
@@ -242,10 +283,9 @@ impl Function<'_> {
         })?;
         let found = loop {
             words.fill(0);
-            *looks = looks.saturating_sub(1);
             // A device that serves a queue by itself began at the beginning.
             match standing::find(&*memory, ring.size, ring.addresses, 0, &mut words) {
-                Err(StandingError::Order { .. }) if *looks > 0 => fsleep(POLL),
+                Err(StandingError::Order { .. }) if looks.again() => {}
                 found => break found,
             }
         };

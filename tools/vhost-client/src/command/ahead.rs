@@ -4,7 +4,7 @@
 
 use std::sync::atomic::Ordering;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow, ensure};
 
@@ -21,8 +21,10 @@ use vm_memory::{Bytes, GuestAddress};
 const FRAMES: u16 = 10;
 /// How many of these chains are written into the available ring again, ahead of its index.
 const AHEAD: u16 = 4;
-/// How long it takes until they are shown: some looks at the rings.
-const LATER: Duration = Duration::from_millis(5);
+/// How long it takes until they are shown: longer than to stop the device, and less than is waited.
+const LATER: Duration = Duration::from_millis(20);
+/// How long is waited at least.
+const WAITS: Duration = Duration::from_millis(50);
 /// How often.
 const ROUNDS: u32 = 10;
 
@@ -40,11 +42,18 @@ pub fn run(report: &mut Report, wire: &Wire) -> Result<()> {
         b.stop()?;
     }
     let [a, b] = written_ahead(wire)?;
+    let begun = Instant::now();
     let suspended = a.device.suspend();
+    let waited = begun.elapsed();
     report.check(
         suspended.is_err() && a.device.status()? & status::NEEDS_RESET != 0,
         "what is never shown is no place to go on from",
         format!("suspend: {suspended:?}"),
+    );
+    report.check(
+        waited > WAITS,
+        "it is waited for all the same",
+        format!("for {waited:?}"),
     );
     let device = a.stop()?;
     b.stop()?;
@@ -98,7 +107,7 @@ fn stands_once_shown(a: &Port) -> Result<()> {
     let shown = queue.size.wrapping_add(AHEAD);
     let driver = thread::spawn(move || {
         thread::sleep(LATER);
-        space.store(shown, index, Ordering::Release)
+        space.store(shown.to_le(), index, Ordering::Release)
     });
     let suspended = a.device.suspend();
     driver.join().map_err(|_| anyhow!("the driver fails"))??;
