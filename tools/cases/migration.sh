@@ -72,7 +72,7 @@ talk() {
 		        if time.monotonic() - last > 100:
 		            sys.exit(
 		                f"nothing has come back for 100 s, behind byte {received} of {sent}: {waiting[0]} segments "
-		                f"have no answer, sent again {waiting[1]} times, after {waiting[2]} ms each"
+		                f"have no answer, sent again {waiting[1]} times, next after {waiting[2]} ms"
 		            )
 		print(
 		    f"{received} bytes came back, the longest silence was {silence * 1000:.0f} ms: "
@@ -83,7 +83,7 @@ talk() {
 	ip netns exec right python3 /tmp/talk.py "$LEFT" >"$1" 2>&1 &
 }
 
-# talked LOG: the bytes that have come back
+# talked LOG: the bytes that have come back, or arrived
 talked() {
 	local bytes
 	bytes=$(grep -x '[0-9]*' "$1" | tail -n 1)
@@ -275,6 +275,59 @@ case_stays_when_cancelled() {
 	moves here there "$NODE_B"
 	relayed "$B"
 	traffic_survives
+}
+
+# swallows LOG SECONDS: a server takes what comes over each connection for so long, or until its end. It tells how
+# much that is so far, and at the end how much a second it was, in KiB. SWALLOWER is its
+# process.
+swallows() {
+	cat >/tmp/swallows.py <<-'PYTHON'
+		import socket, sys, time
+		server = socket.create_server(("", 9))
+		print("listens", flush=True)
+		while True:
+		    wire = server.accept()[0]
+		    # Closed at once, whether the other end hears of it or not.
+		    wire.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, bytes([1] + [0] * 7))
+		    begun = told = time.monotonic()
+		    total = 0
+		    while (left := begun + float(sys.argv[1]) - time.monotonic()) > 0:
+		        wire.settimeout(left)
+		        try:
+		            data = wire.recv(1 << 20)
+		        except OSError:
+		            break
+		        if not data:
+		            break
+		        total += len(data)
+		        if time.monotonic() - told > 1:
+		            told = time.monotonic()
+		            print(total, flush=True)
+		    print("rate", round(total / 1024 / (time.monotonic() - begun)), flush=True)
+		    wire.close()
+	PYTHON
+	ip netns exec right python3 /tmp/swallows.py "$2" >"$1" 2>&1 &
+	local pid=$!
+	run_ok wait_for "$SOON" grep -q listens "$1"
+	SWALLOWER=$pid
+}
+
+# A guest that sends as much as it can: frames of several buffers, of which QEMU's shadow virtqueues lose track
+# while its memory is copied. What it sends must not stand still for longer than that.
+# needs: guest time
+# limit: 1500
+case_moves_while_it_sends() {
+	two_places_for_a_guest
+	boot
+	swallows /tmp/swallows.log 100000
+	run_ok guest_run here 120 "nc $RIGHT 9 </dev/zero >/dev/null 2>&1 & sleep 1"
+	run_ok wait_for "$LATER" has_talked /tmp/swallows.log 100000
+	moves here there "$NODE_B"
+	relayed "$B"
+	# What has piled up comes first. A sender that had no answer for long tries again late.
+	run_ok wait_for 300 has_talked /tmp/swallows.log $(($(talked /tmp/swallows.log) + 1))
+	run_ok wait_for "$LATER" has_talked /tmp/swallows.log $(($(talked /tmp/swallows.log) + 500000))
+	kill "$SWALLOWER"
 }
 
 # serves QUEUE HOW: the hardware of a does so with the guest's queue

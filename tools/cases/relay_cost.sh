@@ -117,47 +117,18 @@ receives() {
 	notes "$1"
 }
 
-# How long a stream is.
+# How many seconds a stream is taken for.
 STREAM=4
-
-# takes_streams: the neighbour has a server that takes what comes for so long, and says then how much a second
-# that was, in KiB.
-takes_streams() {
-	cat >/tmp/takes.py <<-'PYTHON'
-		import socket, sys, time
-		server = socket.create_server(("", 9))
-		print("listens", flush=True)
-		while True:
-		    wire = server.accept()[0]
-		    begun, total = time.monotonic(), 0
-		    while (left := begun + float(sys.argv[1]) - time.monotonic()) > 0:
-		        wire.settimeout(left)
-		        try:
-		            data = wire.recv(1 << 20)
-		        except TimeoutError:
-		            break
-		        if not data:
-		            break
-		        total += len(data)
-		    print(round(total / 1024 / (time.monotonic() - begun)), flush=True)
-		    # At once, whether the other end hears of it or not.
-		    wire.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, bytes([1] + [0] * 7))
-		    wire.close()
-	PYTHON
-	ip netns exec right python3 /tmp/takes.py $STREAM >/tmp/takes.log &
-	TAKER=$!
-	run_ok wait_for "$SOON" grep -q listens /tmp/takes.log
-}
 
 # streams WHAT GUEST: one measurement
 streams() {
 	local before rate
-	before=$(wc -l </tmp/takes.log)
+	before=$(grep -c rate /tmp/swallows.log)
 	measure "$2" stream "$RIGHT" 9
-	eq "$(wc -l </tmp/takes.log)" $((before + 1)) "the guest $2 has sent a stream"
-	rate=$(tail -n 1 /tmp/takes.log)
+	eq "$(grep -c rate /tmp/swallows.log)" $((before + 1)) "the guest $2 has sent a stream"
+	rate=$(sed -n 's/^rate //p' /tmp/swallows.log | tail -n 1)
 	MEASURED=$(awk -v rate="$rate" -v count="$MEASURED" -v seconds=$STREAM \
-		'BEGIN { printf "%d %.2f", rate, rate ? count * 1000 / rate / seconds : 0 }')
+		'BEGIN { printf "%d %.4f", rate, rate ? count * 1000 / rate / seconds : 0 }')
 	notes "$1" KiB
 }
 
@@ -211,7 +182,7 @@ case_sending_singly() {
 # limit: 2400
 case_streaming() {
 	two_guests a b
-	takes_streams
+	swallows /tmp/swallows.log $STREAM
 	for _ in $(seq $ROUNDS); do
 		begins_anew
 		streams direct plain
@@ -222,9 +193,10 @@ case_streaming() {
 		streams relayed plain
 		run_ok serves 1 Relayed
 		new_driver shadowed "$SHADOWED"
+		send shadowed $SOME
 		streams shadow shadowed
 	done
-	kill "$TAKER"
+	kill "$SWALLOWER"
 	echo "# chains that QEMU's shadow virtqueues have lost track of: $(grep -o "but it was not available" /tmp/shadowed.err | wc -l)"
 	proportions "bytes a second" "interrupts a byte" relayed/direct shadow/direct relayed/shadow again/direct || die "each round has all figures"
 	middle_is relayed/shadow 2
