@@ -278,8 +278,7 @@ case_stays_when_cancelled() {
 }
 
 # swallows LOG SECONDS: a server takes what comes over each connection for so long, or until its end. It tells how
-# much that is so far, and at the end how much a second it was, in KiB. SWALLOWER is its
-# process.
+# much that is so far, and at the end how much a second it was, in KiB. SWALLOWER is its process.
 swallows() {
 	cat >/tmp/swallows.py <<-'PYTHON'
 		import socket, sys, time
