@@ -2,11 +2,9 @@
 
 //! The memory a device may reach: one mapping, handed out piece by piece.
 
-use std::cell::Cell;
 use std::fs::File;
-use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Context, Result, ensure};
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -19,11 +17,12 @@ pub const BASE: u64 = 0x1000_0000;
 /// Bytes of the mapping.
 pub const SIZE: u64 = 8 << 20;
 
-/// Device-visible memory; a clone shares the mapping and the allocation mark.
+/// Device-visible memory; a clone shares the mapping and the allocation mark. One thread hands it out; any may
+/// read and write it.
 #[derive(Clone)]
 pub struct Memory {
     map: Arc<GuestMemoryMmap>,
-    next: Rc<Cell<u64>>,
+    next: Arc<AtomicU64>,
 }
 
 impl Memory {
@@ -43,7 +42,7 @@ impl Memory {
             .context("cannot map memory for the device")?;
         Ok(Self {
             map: Arc::new(map),
-            next: Rc::new(Cell::new(BASE)),
+            next: Arc::new(AtomicU64::new(BASE)),
         })
     }
 
@@ -59,25 +58,25 @@ impl Memory {
 
     /// Hands out `length` bytes at a multiple of `align`; they are zero the first time.
     pub fn allocate(&self, length: u64, align: u64) -> Result<u64> {
-        let start = self.next.get().next_multiple_of(align);
+        let start = self.next.load(Ordering::Relaxed).next_multiple_of(align);
         ensure!(
             start + length <= BASE + SIZE,
             "out of device memory: {length} bytes wanted at {start:#x}"
         );
-        self.next.set(start + length);
+        self.next.store(start + length, Ordering::Relaxed);
         Ok(start)
     }
 
     /// Copies all that was handed out.
     pub fn contents(&self) -> Result<Vec<u8>> {
-        let mut bytes = vec![0; usize::try_from(self.next.get() - BASE)?];
+        let mut bytes = vec![0; usize::try_from(self.next.load(Ordering::Relaxed) - BASE)?];
         self.read(BASE, &mut bytes)?;
         Ok(bytes)
     }
 
     /// Takes everything back and zeroes it: for a new start on the same device.
     pub fn clear(&self) -> Result<()> {
-        self.next.set(BASE);
+        self.next.store(BASE, Ordering::Relaxed);
         self.write(BASE, &vec![0; usize::try_from(SIZE)?])
     }
 

@@ -195,6 +195,20 @@ pub fn verify(ports: &mut [Port], directions: &[Direction], count: u32) -> Resul
     Ok(outcome)
 }
 
+/// Puts `count` numbered frames into the ring of the first pair, which does not show them yet.
+pub fn put(port: &mut Port, to: [u8; 6], run: u16, count: u32) -> Result<()> {
+    for number in 0..count {
+        let tag = Tag {
+            run,
+            flow: 0,
+            number,
+        };
+        let frame = frame::build(tag, port.address, to, 0);
+        ensure!(port.send(0, &frame)?, "no buffer for frame {number}");
+    }
+    Ok(())
+}
+
 /// Sends what the window allows of the frames up to number `want`.
 fn send(ports: &mut [Port], way: Direction, tally: &mut Tally, run: u16, want: u32) -> Result<()> {
     let destination = ports.get(way.to).context("no such port")?.address;

@@ -2,7 +2,6 @@
 
 //! A driver that has written into its ring what it does not show yet, as its device is suspended.
 
-use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -10,12 +9,11 @@ use anyhow::{Result, anyhow, ensure};
 
 use super::{Proof, Wire};
 use crate::abuse::works_again;
+use crate::exchange;
 use crate::ktap::Report;
 use vdpa_user::device::status;
-use vdpa_user::frame::{self, Tag};
 use vdpa_user::port::{Port, Setup};
 use vdpa_user::wait;
-use vm_memory::{Bytes, GuestAddress};
 
 /// Frames that were received: their chains are returned, and nobody has looked at them.
 const FRAMES: u16 = 10;
@@ -71,16 +69,7 @@ pub fn run(report: &mut Report, wire: &Wire) -> Result<()> {
 fn written_ahead(wire: &Wire) -> Result<[Port; 2]> {
     let open = |path| Port::open(path, Setup::default());
     let [a, mut b] = [open(&wire.a)?, open(&wire.b)?];
-    let run = fastrand::u16(..);
-    for number in 0..FRAMES {
-        let tag = Tag {
-            run,
-            flow: 0,
-            number: number.into(),
-        };
-        let frame = frame::build(tag, b.address, a.address, 0);
-        ensure!(b.send(0, &frame)?, "no buffer for frame {number}");
-    }
+    exchange::put(&mut b, a.address, fastrand::u16(..), FRAMES.into())?;
     b.pairs[0].transmit.publish()?;
     let queue = &a.pairs[0].receive;
     let memory = &a.device.memory;
@@ -102,12 +91,12 @@ fn written_ahead(wire: &Wire) -> Result<[Port; 2]> {
 /// Shows what was written ahead while A is suspended.
 fn stands_once_shown(a: &Port) -> Result<()> {
     let queue = &a.pairs[0].receive;
-    let space = a.device.memory.space();
-    let index = GuestAddress(queue.ring.areas().driver + 2);
+    let memory = a.device.memory.clone();
+    let index = queue.ring.areas().driver + 2;
     let shown = queue.size.wrapping_add(AHEAD);
     let driver = thread::spawn(move || {
         thread::sleep(LATER);
-        space.store(shown.to_le(), index, Ordering::Release)
+        memory.store16(index, shown)
     });
     let suspended = a.device.suspend();
     driver.join().map_err(|_| anyhow!("the driver fails"))??;

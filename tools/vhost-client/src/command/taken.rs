@@ -4,14 +4,13 @@
 
 use std::collections::BTreeSet;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, bail};
 
 use super::{Proof, Wire};
 use crate::abuse::works_again;
 use crate::exchange::{self, BOTH};
 use crate::ktap::Report;
 use vdpa_user::device::status;
-use vdpa_user::frame::{self, Tag};
 use vdpa_user::port::{Port, Setup};
 use vdpa_user::wait;
 
@@ -65,15 +64,7 @@ fn again([a, b]: &mut [Port; 2], taken: u32) -> Result<()> {
     let run = fastrand::u16(..);
     a.come_to_rest()?;
     a.device.reset()?;
-    for number in 0..taken {
-        let tag = Tag {
-            run,
-            flow: 0,
-            number,
-        };
-        let frame = frame::build(tag, a.address, b.address, 0);
-        ensure!(a.send(0, &frame)?, "no buffer for frame {number}");
-    }
+    exchange::put(a, b.address, run, taken)?;
     a.pairs[0].transmit.ring.publish()?;
     go_on(a, u16::try_from(taken)?)?;
     let mut arrived = BTreeSet::new();
