@@ -117,14 +117,15 @@ receives() {
 	notes "$1"
 }
 
-# How many seconds a stream is taken for.
+# How many seconds a stream is taken for, and how many bytes its sender writes at once.
 STREAM=4
+BLOCK=65536
 
 # streams WHAT GUEST: one measurement
 streams() {
 	local before rate
 	before=$(grep -c rate /tmp/swallows.log)
-	measure "$2" stream "$RIGHT" 9
+	measure "$2" stream "$RIGHT" 9 $BLOCK
 	eq "$(grep -c rate /tmp/swallows.log)" $((before + 1)) "the guest $2 has sent a stream"
 	rate=$(sed -n 's/^rate //p' /tmp/swallows.log | tail -n 1)
 	MEASURED=$(awk -v rate="$rate" -v count="$MEASURED" -v seconds=$STREAM \
@@ -174,13 +175,10 @@ case_sending_singly() {
 	middle_is relayed/direct 0.6
 }
 
-# What a guest sends over TCP: frames of up to 64 KiB in several pieces, whose descriptors QEMU's shadow virtqueues
-# copy, and a relay does not. QEMU 11.1.3 loses track of some of them, on the kernel's vdpa_sim_net as well: so
-# there, too, the driver is a new one for each measurement.
-# drivers: vf_vdpa
-# needs: guest time
-# limit: 2400
-case_streaming() {
+# rounds_of_streams: what a guest sends over TCP, frames of up to 64 KiB in several pieces, whose descriptors QEMU's
+# shadow virtqueues copy, and a relay does not. QEMU 11.1.3 loses track of some of them, on the kernel's
+# vdpa_sim_net as well: so there, too, the driver is a new one for each measurement.
+rounds_of_streams() {
 	two_guests a b
 	swallows /tmp/swallows.log $STREAM
 	for _ in $(seq $ROUNDS); do
@@ -200,7 +198,25 @@ case_streaming() {
 	echo "# chains that QEMU's shadow virtqueues have lost track of: $(grep -o "but it was not available" /tmp/shadowed.err | wc -l)"
 	proportions "bytes a second" "interrupts a byte" relayed/direct shadow/direct relayed/shadow again/direct || die "each round has all figures"
 	middle_is relayed/shadow 2
+}
+
+# drivers: vf_vdpa
+# needs: guest time
+# limit: 2400
+case_streaming() {
+	rounds_of_streams
 	middle_is relayed/direct 0.6
+}
+
+# From a sender that writes a little at a time. How large a frame becomes then, the guest's TCP makes depend on how fast
+# the ones before were sent: what is a little slower has smaller frames, and is much slower. So is a device
+# alone now and then.
+# drivers: vf_vdpa
+# needs: guest time
+# limit: 2400
+case_streaming_small_writes() {
+	BLOCK=1024
+	rounds_of_streams
 }
 
 # What a guest receives, on a function whose queue is relayed until the next reset. The neighbour does not send
