@@ -147,11 +147,8 @@ case_suspends_itself_without_queue_reset() {
 	others_work
 }
 
-# One of each command that a driver can send, to a device which is reset as a whole when it is
-# stopped: what it was told is told to it again, and no more.
-# drivers: vf_vdpa
-# limit: 120
-case_is_told_everything_again() {
+# forgetful: a device which is reset as a whole when it is stopped, with all that a driver can tell one
+forgetful() {
 	local bit all=$LEAST
 	# With checksums and segments to switch, modes, announcements, coalescing, hashes and RSS.
 	local more=(1 2 7 20 21 52 53 57 60)
@@ -163,7 +160,15 @@ case_is_told_everything_again() {
 	run_ok vdpa_add "$M" m device_features "$(hex $all)"
 	run_ok bus vhost m
 	wait_for "$SOON" vhost_node m
-	client_until "holding what was told again" /tmp/tell.log tell "$(vhost_node m)"
+	NODE=$(vhost_node m)
+}
+
+# One of each command that a driver can send: what it was told is told to it again, and no more.
+# drivers: vf_vdpa
+# limit: 120
+case_is_told_everything_again() {
+	forgetful
+	client_until "holding what was told again" /tmp/tell.log tell "$NODE"
 	eq "$(tells commands)" 38 "it has answered 20 commands, and 16 again, and a question twice"
 	# Addresses, modes, the VLAN that is left, the class of MQ in the order in which it was told,
 	# offloads, coalescing.
@@ -177,6 +182,20 @@ case_is_told_everything_again() {
 	)
 	eq "$(tells 'told | join(" ")')" "${told[*]}" "all that it has been told since"
 	client_kill
+	it_works
+}
+
+# It answers what its driver tells it, and what it is asked, and then no more.
+# needs: time
+# drivers: vf_vdpa
+# limit: 180
+case_is_silent_when_told_again() {
+	forgetful
+	misbehave ignore-commands 21
+	run_fails "VHOST_VDPA_RESUME: EIO" timeout $((30 * ${VF_VDPA_SLOW:-1})) "$CLIENT" tell "$NODE"
+	named "control queue: the device does not take its configuration again (error -110)"
+	eq "$(tells commands)" 21 "it has answered so many"
+	behave
 	it_works
 }
 

@@ -70,7 +70,7 @@ pub enum Misbehaviour {
     FailSuspend,
     /// It does not resume
     NeverResume,
-    /// Commands of the control queue are not answered
+    /// Commands of the control queue are not answered, once so many were
     IgnoreCommands,
 }
 
@@ -81,6 +81,7 @@ impl Misbehaviour {
             Self::LateReset | Self::LateQueueReset => Some(500),
             Self::InterruptStorm => Some(1),
             Self::UsedIndexJump => Some(1000),
+            Self::IgnoreCommands => Some(0),
             Self::NeedsResetAt => Some(u64::from(FEATURES_OK)),
             _ => None,
         }

@@ -116,7 +116,15 @@ impl Device {
 
     /// Carries out commands.
     fn obey(&mut self, queue: u16) {
-        if self.behaviour.does(Misbehaviour::IgnoreCommands) {
+        let answered = usize::try_from(self.counts.commands).unwrap_or(usize::MAX);
+        let most = match self.behaviour.argument(Misbehaviour::IgnoreCommands) {
+            Some(all) => usize::try_from(all)
+                .unwrap_or(usize::MAX)
+                .saturating_sub(answered)
+                .min(TURN),
+            None => TURN,
+        };
+        if most == 0 {
             return;
         }
         let Some(mut ring) = self.take(queue) else {
@@ -128,7 +136,7 @@ impl Device {
         let enabled = queues.iter().filter(|queue| queue.enabled).count();
         let mut done = 0;
         loop {
-            while done < TURN {
+            while done < most {
                 let Some(chain) = ring.next(reach) else {
                     break;
                 };
@@ -138,7 +146,7 @@ impl Device {
                 ring.complete(reach, &chain, len, &self.behaviour);
                 done += 1;
             }
-            if done >= TURN || !ring.listen(reach) {
+            if done >= most || !ring.listen(reach) {
                 break;
             }
         }
@@ -363,5 +371,11 @@ mod tests {
         assert_eq!(used(&device, 2), 0);
         device.behave();
         assert_eq!((used(&device, 2), device.counts.commands), (1, 1));
+        device.misbehave(&["ignore-commands", "2"]).unwrap();
+        offer(&mut device, 2, 1, &[0, 0, 1], false);
+        offer(&mut device, 2, 2, &[0, 0, 1], false);
+        assert_eq!((used(&device, 2), device.counts.commands), (2, 2));
+        device.behave();
+        assert_eq!((used(&device, 2), device.counts.commands), (3, 3));
     }
 }
