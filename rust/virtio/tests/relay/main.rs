@@ -38,7 +38,7 @@ enum Step {
     Doze,
     Wait(u16),
     Lock,
-    Stop,
+    Stop(u16),
 }
 
 fn act() -> impl Strategy<Value = Act> {
@@ -64,7 +64,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => Just(Step::Doze),
         2 => (0_u16..3000).prop_map(Step::Wait),
         1 => Just(Step::Lock),
-        1 => Just(Step::Stop),
+        1 => prop_oneof![Just(0), any::<u16>()].prop_map(Step::Stop),
     ];
     prop::collection::vec(step, 1..200)
 }
@@ -94,7 +94,7 @@ proptest! {
                 Step::Doze => world.doze(),
                 Step::Wait(milliseconds) => world.wait(milliseconds.into()),
                 Step::Lock => world.locked = !world.locked,
-                Step::Stop => world.stop(),
+                Step::Stop(ahead) => world.stop(ahead),
             }
         }
         world.end();
@@ -151,7 +151,7 @@ fn stops_are_survived() {
             (0..10).for_each(|_| world.add());
             world.relay(&[]);
             world.serve(round % 8, 0);
-            world.stop();
+            world.stop(0);
             world.relay(&[]);
             world.serve(usize::from(u8::MAX), 0);
             world.settle();

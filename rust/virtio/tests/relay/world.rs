@@ -373,7 +373,9 @@ impl World {
 
     /// The device stops, and another one goes on where the rings say that it was, by way of a relay. If
     /// they do not say so, everything is as it was.
-    pub(crate) fn stop(&mut self) {
+    ///
+    /// Whoever has it go on names a place that is so many chains `ahead`, as if he had taken those.
+    pub(crate) fn stop(&mut self, ahead: u16) {
         let index = match &mut self.relay {
             Some(relay) => match relay.stand(&self.guest, &self.shadow, |_| ()) {
                 Ok(index) => Some(index),
@@ -400,8 +402,9 @@ impl World {
         self.redone += u32::try_from(self.taken.len()).unwrap();
         self.taken.clear();
         self.ordered = true;
-        let (relay, device, shadow) = Self::begin(&self.driver, index, self.returns);
-        let relay = Self::queue(relay, self.hold, self.returns);
+        let named = index.wrapping_add(ahead.min(self.driver.size));
+        let (relay, device, shadow) = Self::begin(&self.driver, named, self.returns);
+        let relay = Self::queue(relay.repeating(ahead != 0), self.hold, self.returns);
         (self.relay, self.device, self.shadow) = (Some(relay), device, shadow);
         (self.relayed, self.asleep) = (true, false);
         self.relay_awake = true;
