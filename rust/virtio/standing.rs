@@ -127,8 +127,11 @@ pub fn find<M: Memory>(
             // written already, before it shows the index. A device that has left out the oldest one is not
             // told from that; for more of them it would have to be believed too much.
             mem.full_barrier();
-            let out = index(rings.avail_index())?.wrapping_sub(used);
-            if distance >= size.get().saturating_sub(out) {
+            let avail = index(rings.avail_index())?;
+            let Some(kept) = size.get().checked_sub(avail.wrapping_sub(used)) else {
+                return Err(StandingError::Indices { avail, used });
+            };
+            if distance >= kept {
                 break;
             }
             return Err(StandingError::Order { index: turn });

@@ -250,6 +250,58 @@ fn a_chain_that_begins_nowhere_is_refused() {
     }
 }
 
+/// A ring whose driver shows an index when it is looked at for the second time.
+struct Later<'a> {
+    world: &'a World,
+    avail: u16,
+}
+
+impl Memory for Later<'_> {
+    type Error = ring::Unmapped;
+
+    fn read(&self, addr: u64, buf: &mut [u8]) -> Result<(), ring::Unmapped> {
+        self.world.ram.read(addr, buf)
+    }
+
+    fn write(&self, addr: u64, buf: &[u8]) -> Result<(), ring::Unmapped> {
+        self.world.ram.write(addr, buf)
+    }
+
+    fn read_index(&self, addr: u64) -> Result<u16, ring::Unmapped> {
+        self.world.ram.read_index(addr)
+    }
+
+    fn write_index(&self, addr: u64, index: u16) -> Result<(), ring::Unmapped> {
+        self.world.ram.write_index(addr, index)
+    }
+
+    fn full_barrier(&self) {
+        let at = self.world.driver.addresses.driver + 2;
+        self.world.ram.poke16(at, self.avail);
+    }
+}
+
+/// A driver does not get a device that has not kept the order believed by an index that cannot be.
+#[test]
+fn impossible_indices_hide_nothing() {
+    let mut world = World::new(2, 0);
+    world.add(3);
+    world.serve(1, 1);
+    for (avail, error) in [
+        (3, StandingError::Order { index: 0 }),
+        (6, StandingError::Indices { avail: 6, used: 1 }),
+    ] {
+        let size = Size::new(4, 4, RingKind::Split).unwrap();
+        let later = Later {
+            world: &world,
+            avail,
+        };
+        let found = find(&later, size, world.driver.addresses, 0, &mut [0]);
+        assert_eq!(found, Err(error));
+        world.ram.poke16(world.driver.addresses.driver + 2, 3);
+    }
+}
+
 #[test]
 fn impossible_indices_are_refused() {
     let world = World::new(2, 0);
