@@ -61,11 +61,13 @@ unsafe impl Send for Pages {}
 unsafe impl Sync for Pages {}
 
 impl Pages {
-    /// Allocates as many pages as hold `len` bytes, rounded up to a power of two. May sleep.
+    /// Allocates as many pages as hold `len` bytes, rounded up to a power of two. May sleep. The kernel says
+    /// nothing if there are none: how many are asked for may be a process's choice.
     pub(crate) fn new(len: usize) -> Result<Self> {
         let pages = len.div_ceil(PAGE_SIZE).next_power_of_two();
         let order = pages.trailing_zeros();
         let flags = bindings::GFP_KERNEL_ACCOUNT
+            | 1 << bindings::___GFP_NOWARN_BIT
             | 1 << bindings::___GFP_ZERO_BIT
             | 1 << bindings::___GFP_COMP_BIT;
 
@@ -126,7 +128,8 @@ enum Owner {
     Coherent(#[expect(dead_code)] Coherent<[u8]>),
 }
 
-/// Memory that driver and device share, at the addresses of the device.
+/// Memory that driver and device share, at the addresses of the device, in two parts: the device has a reason
+/// to write to the second one only, which has pages of its own.
 ///
 /// # Invariants
 ///
@@ -135,6 +138,7 @@ pub struct OwnMemory {
     start: NonNull<u8>,
     len: usize,
     address: u64,
+    writable: u64,
     _owner: Owner,
 }
 
@@ -144,55 +148,90 @@ unsafe impl Send for OwnMemory {}
 // SAFETY: As above. Accesses are like those of the device, which does not wait for anybody either.
 unsafe impl Sync for OwnMemory {}
 
+/// Returns the bytes of a part that is followed by one with pages of its own.
+fn whole_pages(len: usize) -> Result<usize> {
+    len.div_ceil(PAGE_SIZE).checked_mul(PAGE_SIZE).ok_or(EINVAL)
+}
+
 impl OwnMemory {
-    /// Allocates memory for a function that the DMA API maps for, all 0. May sleep.
+    /// Allocates memory for a function that the DMA API maps for, all 0: so many bytes of the first part, and
+    /// of the second. May sleep.
     ///
     /// The device must not use it any more when it is dropped.
-    pub fn coherent(dev: &device::Device<Bound>, len: usize) -> Result<Self> {
+    pub fn coherent(
+        dev: &device::Device<Bound>,
+        read_only: usize,
+        writable: usize,
+    ) -> Result<Self> {
+        let border = whole_pages(read_only)?;
+        let len = border.checked_add(writable).ok_or(EINVAL)?;
         let memory = Coherent::<u8>::zeroed_slice(dev, len, GFP_KERNEL)?;
+        let address = memory.dma_address();
 
         // INVARIANT: A coherent allocation is valid for its length.
         Ok(Self {
             start: NonNull::new(memory.as_mut_ptr().cast()).ok_or(ENOMEM)?,
             len,
-            address: memory.dma_address(),
+            address,
+            writable: address.checked_add(u64::try_from(border)?).ok_or(EINVAL)?,
             _owner: Owner::Coherent(memory),
         })
     }
 
-    /// Allocates memory, all 0, and maps it in a domain, at `at`. May sleep.
+    /// Allocates memory, all 0, and maps it in a domain, from the start of `slot` on: so many bytes of the
+    /// first part, and of the second. May sleep.
     ///
     /// Whoever makes the device do DMA can name these addresses, too: the device cannot write to the
-    /// first `read_only` bytes, which are whole pages, so that nobody can have it do so.
+    /// first part, so that nobody can have it do so.
     ///
     /// It stays allocated until the mappings are removed.
     ///
     /// # Errors
     ///
+    /// - `ENOSPC` if the slot is too small for as many whole pages.
     /// - `ENOMEM`
     /// - As [`Domain::map`].
-    pub fn mapped(domain: &Domain<'_>, at: u64, len: usize, read_only: usize) -> Result<Self> {
+    pub fn mapped(
+        domain: &Domain<'_>,
+        slot: iova::Range,
+        read_only: usize,
+        writable: usize,
+    ) -> Result<Self> {
+        let border = whole_pages(read_only)?;
+        let len = border.checked_add(writable).ok_or(EINVAL)?;
         let pages = Pages::new(len)?;
-        let border = at.checked_add(u64::try_from(read_only)?).ok_or(EINVAL)?;
-        let writable = pages.hold(read_only..pages.len(), border, true)?;
+        let at = slot.first();
+        let whole = iova::Range::from_size(at, u64::try_from(pages.len())?).ok_or(ENOSPC)?;
 
-        domain.map(Arc::new(writable, GFP_KERNEL)?)?;
-        if read_only != 0 {
-            let rest = pages.hold(0..read_only, at, false)?;
-            domain.map(Arc::new(rest, GFP_KERNEL)?)?;
+        if !slot.contains(whole) {
+            return Err(ENOSPC);
+        }
+        let writable = at.checked_add(u64::try_from(border)?).ok_or(EINVAL)?;
+        let second = pages.hold(border..pages.len(), writable, true)?;
+
+        domain.map(Arc::new(second, GFP_KERNEL)?)?;
+        if border != 0 {
+            let first = pages.hold(0..border, at, false)?;
+            domain.map(Arc::new(first, GFP_KERNEL)?)?;
         }
         // INVARIANT: The pages are at least as long.
         Ok(Self {
             start: pages.start,
             len,
             address: at,
+            writable,
             _owner: Owner::Pages(pages),
         })
     }
 
-    /// Returns where the device finds it.
+    /// Returns where the device finds the first part.
     pub fn address(&self) -> u64 {
         self.address
+    }
+
+    /// Returns where the device finds the second part, to which it may write.
+    pub fn writable(&self) -> u64 {
+        self.writable
     }
 
     /// Returns the address of `len` bytes at the device address `addr`.

@@ -3,10 +3,10 @@
 //! The driver side of a split ring, for one request at a time (virtio 1.3, 2.7).
 //!
 //! A parent that serves a control queue in software passes commands on through a ring of its own.
-//! Ring and buffers lie in one piece of memory that the device reaches. The device is not trusted:
+//! Ring and buffers lie in two pieces of memory that the device reaches. The device is not trusted:
 //! what it writes there is checked. Neither is whoever has other queues of the same device, and can
-//! name any address in them: what the device has no reason to write is in pages of its own, which it
-//! can be kept from writing.
+//! name any address in them: what the device has no reason to write is in the one piece, which it can be
+//! kept from writing.
 
 use core::fmt;
 
@@ -15,10 +15,10 @@ use crate::queue::Addresses;
 use crate::queue::RingKind;
 use crate::queue::Size;
 
-/// Bytes of memory that ring and buffers take.
-pub const MEMORY_LEN: usize = 12288;
-/// Bytes at the start of the memory that the device only reads: descriptors, available ring, request.
+/// Bytes of memory that the device only reads: descriptors, available ring, request.
 pub const READ_ONLY_LEN: usize = 8192;
+/// Bytes of memory that the device writes: used ring, answer.
+pub const WRITABLE_LEN: usize = 4096;
 /// Most bytes of a request.
 pub const MAX_REQUEST: usize = 4096;
 /// Most bytes of an answer.
@@ -38,12 +38,11 @@ const NO_INTERRUPT: u16 = 1;
 const INDEX: u64 = 2;
 /// Offset of the elements of either ring.
 const RING: u64 = 4;
-/// Offset of the request: behind descriptors and available ring of at most `MAX_SIZE` entries.
+/// Offset of the request in what is only read: behind descriptors and available ring of at most `MAX_SIZE`
+/// entries.
 const REQUEST: u64 = 4096;
-/// Offset of the used ring.
-const USED: u64 = REQUEST + 4096;
-/// Offset of the answer: behind a used ring of at most `MAX_SIZE` entries.
-const ANSWER: u64 = USED + 2048;
+/// Offset of the answer in what is written: behind a used ring of at most `MAX_SIZE` entries.
+const ANSWER: u64 = 2048;
 /// Descriptor of the request, and the head of its chain.
 const HEAD: u16 = 0;
 
@@ -87,8 +86,10 @@ impl<E: fmt::Debug> fmt::Display for RequestError<E> {
 #[derive(Clone, Debug)]
 pub struct Requests {
     size: Size,
-    /// Device address of the memory.
-    base: u64,
+    /// Device address of the memory that the device only reads.
+    read_only: u64,
+    /// Device address of the memory that it writes.
+    writable: u64,
     /// Index in the available ring of the next request.
     next: u16,
     /// The device has a request.
@@ -96,20 +97,21 @@ pub struct Requests {
 }
 
 impl Requests {
-    /// A ring for a virtqueue of at most `max_size` descriptors, in memory at the device address
-    /// `base` that is all 0. Its device has been reset.
+    /// A ring for a virtqueue of at most `max_size` descriptors, in memory that is all 0: [`READ_ONLY_LEN`]
+    /// bytes at the device address `read_only`, and [`WRITABLE_LEN`] at `writable`. Its device has been reset.
     ///
     /// Returns [`None`] if the virtqueue has no room for a request, or the memory wraps.
     #[must_use]
-    pub fn new(max_size: u16, base: u64) -> Option<Self> {
+    pub fn new(max_size: u16, read_only: u64, writable: u64) -> Option<Self> {
         let most = max_size.min(MAX_SIZE);
         let size = 1_u16.checked_shl(most.checked_ilog2()?)?;
-        let len = u64::try_from(MEMORY_LEN).ok()?;
-        base.checked_add(len)?;
+        read_only.checked_add(u64::try_from(READ_ONLY_LEN).ok()?)?;
+        writable.checked_add(u64::try_from(WRITABLE_LEN).ok()?)?;
         let size = Size::new(u32::from(size), size, RingKind::Split).ok()?;
         (size.get() >= 2).then_some(Self {
             size,
-            base,
+            read_only,
+            writable,
             next: 0,
             busy: false,
         })
@@ -128,10 +130,20 @@ impl Requests {
         // The invariant keeps both below `REQUEST`.
         let driver = DESCRIPTOR_LEN.wrapping_mul(entries);
         Addresses {
-            desc: self.base,
-            driver: self.base.wrapping_add(driver),
-            device: self.base.wrapping_add(USED),
+            desc: self.read_only,
+            driver: self.read_only.wrapping_add(driver),
+            device: self.writable,
         }
+    }
+
+    /// Where the request is, for the device.
+    const fn request(&self) -> u64 {
+        self.read_only.wrapping_add(REQUEST)
+    }
+
+    /// Where the answer is.
+    const fn answer(&self) -> u64 {
+        self.writable.wrapping_add(ANSWER)
     }
 
     /// Writes a descriptor.
@@ -139,7 +151,7 @@ impl Requests {
         &self,
         mem: &M,
         index: u16,
-        offset: u64,
+        buffer: u64,
         len: usize,
         flags: u16,
     ) -> Result<(), RequestError<M::Error>> {
@@ -147,7 +159,7 @@ impl Requests {
         let mut raw = [0; 16];
         let next = index.wrapping_add(1);
         let parts = [
-            &self.base.wrapping_add(offset).to_le_bytes()[..],
+            &buffer.to_le_bytes()[..],
             &len.to_le_bytes()[..],
             &flags.to_le_bytes()[..],
             &next.to_le_bytes()[..],
@@ -156,7 +168,7 @@ impl Requests {
             *to = *from;
         }
         let at = DESCRIPTOR_LEN.wrapping_mul(u64::from(index));
-        mem.write(self.base.wrapping_add(at), &raw)
+        mem.write(self.read_only.wrapping_add(at), &raw)
             .map_err(RequestError::Memory)
     }
 
@@ -179,15 +191,13 @@ impl Requests {
         let Addresses { driver, .. } = self.addresses();
         let memory = RequestError::Memory;
 
-        mem.write(self.base.wrapping_add(REQUEST), request)
-            .map_err(memory)?;
+        mem.write(self.request(), request).map_err(memory)?;
         if blank.is_empty() {
-            self.describe(mem, HEAD, REQUEST, request.len(), 0)?;
+            self.describe(mem, HEAD, self.request(), request.len(), 0)?;
         } else {
-            mem.write(self.base.wrapping_add(ANSWER), blank)
-                .map_err(memory)?;
-            self.describe(mem, HEAD, REQUEST, request.len(), NEXT)?;
-            self.describe(mem, HEAD.wrapping_add(1), ANSWER, answer_len, WRITE)?;
+            mem.write(self.answer(), blank).map_err(memory)?;
+            self.describe(mem, HEAD, self.request(), request.len(), NEXT)?;
+            self.describe(mem, HEAD.wrapping_add(1), self.answer(), answer_len, WRITE)?;
         }
         mem.write_index(driver, NO_INTERRUPT).map_err(memory)?;
         let slot = u64::from(self.next & self.size.get().wrapping_sub(1));
@@ -228,7 +238,7 @@ impl Requests {
         }
         self.busy = false;
         let answer = answer.get_mut(..MAX_ANSWER.min(answer.len()));
-        mem.read(self.base.wrapping_add(ANSWER), answer.unwrap_or_default())
+        mem.read(self.answer(), answer.unwrap_or_default())
             .map_err(RequestError::Memory)?;
         Ok(true)
     }

@@ -8,11 +8,7 @@ use super::{
         Phase, //
     },
     function::Function,
-    profile::Profile,
-    requester::{
-        MEMORY_LEN,
-        READ_ONLY_LEN, //
-    }, //
+    profile::Profile, //
 };
 use kernel::{
     prelude::*,
@@ -38,7 +34,11 @@ use virtio::{
         Features, //
     },
     net,
-    request::Requests,
+    request::{
+        Requests,
+        READ_ONLY_LEN,
+        WRITABLE_LEN, //
+    },
     status::Status, //
 };
 
@@ -68,11 +68,12 @@ impl Function<'_> {
         };
         // What the queue's relay has later.
         let slot = TRANSMIT.saturating_add(1);
-        let Ok(memory) = self.own_memory(control, slot, MEMORY_LEN, READ_ONLY_LEN) else {
+        let Ok(memory) = self.own_memory(control, slot, READ_ONLY_LEN, WRITABLE_LEN) else {
             self.nobody_was_told();
             return Ok(());
         };
-        let Some(mut requests) = Requests::new(limits.max_size, memory.address()) else {
+        let requests = Requests::new(limits.max_size, memory.address(), memory.writable());
+        let Some(mut requests) = requests else {
             return Ok(());
         };
         let negotiated = control.negotiated(self.shared.limits.hidden);

@@ -14,9 +14,7 @@ use super::{
     queue::Queue,
     requester::{
         new_journal,
-        Requester,
-        MEMORY_LEN,
-        READ_ONLY_LEN, //
+        Requester, //
     },
     served::Server, //
 };
@@ -40,6 +38,10 @@ use virtio::{
         self,
         RingKind,
         Size, //
+    },
+    request::{
+        READ_ONLY_LEN,
+        WRITABLE_LEN, //
     },
     split::SplitQueue, //
 };
@@ -83,7 +85,7 @@ impl Function<'_> {
             .ok_or(EINVAL)
             .and_then(|limits| {
                 let journal = old.map_or_else(|| new_journal(profile.map.shown_pairs()), Ok)?;
-                let memory = self.own_memory(control, 0, MEMORY_LEN, READ_ONLY_LEN)?;
+                let memory = self.own_memory(control, 0, READ_ONLY_LEN, WRITABLE_LEN)?;
                 let notifier = self.shared.transport.notifier().clone();
                 let requester = Requester::new(limits, memory, notifier, journal)?;
 

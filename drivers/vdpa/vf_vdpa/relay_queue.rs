@@ -17,7 +17,6 @@ use super::{
 };
 use core::fmt;
 use kernel::{
-    page::PAGE_SIZE,
     prelude::*,
     sync::Arc,
     time::{
@@ -44,8 +43,7 @@ use virtio::{
     queue::{
         Addresses,
         Area,
-        RingKind,
-        Size, //
+        RingKind, //
     },
     relay::{
         Relay,
@@ -94,17 +92,8 @@ pub(crate) struct RelayQueue {
     shared: Arc<Shared>,
 }
 
-/// Returns the bytes of the shadow rings: those that the device only reads, in whole pages, and all.
-fn lengths(size: Size) -> Result<(usize, usize)> {
-    let driver = usize::try_from(Area::Driver.len(size, RingKind::Split))?;
-    let device = usize::try_from(Area::Device.len(size, RingKind::Split))?;
-    let read_only = driver.div_ceil(PAGE_SIZE).saturating_mul(PAGE_SIZE);
-
-    Ok((read_only, read_only.saturating_add(device)))
-}
-
 impl RelayQueue {
-    /// Makes a relay for a virtqueue that is not enabled. `shadow`, all 0, has the [`lengths`].
+    /// Makes a relay for a virtqueue that is not enabled. `shadow`, all 0, has room for both rings.
     fn new(
         ring: Ring,
         accepted: Features,
@@ -113,13 +102,9 @@ impl RelayQueue {
         shadow: OwnMemory,
         shared: Arc<Shared>,
     ) -> Result<Self> {
-        let (read_only, _) = lengths(ring.size)?;
         let rings = Rings {
             driver: shadow.address(),
-            device: shadow
-                .address()
-                .checked_add(u64::try_from(read_only)?)
-                .ok_or(EINVAL)?,
+            device: shadow.writable(),
         };
         let own = Rings::from(ring.addresses);
         let returns = Returns::of(shared.limits.id, accepted, ring.vq);
@@ -263,10 +248,11 @@ impl Function<'_> {
                     area(Area::Driver, ring.addresses.driver)?,
                     area(Area::Device, ring.addresses.device)?,
                 )?;
-                let (read_only, len) = lengths(ring.size)?;
+                let len = |area: Area| usize::try_from(area.len(ring.size, RingKind::Split));
                 // The control queue has the first.
                 let slot = vq.saturating_add(1);
-                let shadow = self.own_memory(control, slot, len, read_only)?;
+                let shadow =
+                    self.own_memory(control, slot, len(Area::Driver)?, len(Area::Device)?)?;
                 let shared = self.shared.clone();
                 RelayQueue::new(ring, accepted, boundary, view, shadow, shared)
             })

@@ -40,7 +40,6 @@ use virtio::{
         Size, //
     },
     request::{
-        self,
         Requests,
         MAX_ANSWER, //
     }, //
@@ -55,12 +54,6 @@ const REPLAY_TIMEOUT: Delta = Delta::from_secs(5);
 /// How long the first wait for an answer is, and the longest.
 const FIRST_WAIT: Delta = Delta::from_micros(20);
 const LONGEST_WAIT: Delta = Delta::from_millis(1);
-
-/// The bytes of memory that a requester needs.
-pub(crate) const MEMORY_LEN: usize = request::MEMORY_LEN;
-
-/// The bytes of them, at the start, that the device has no reason to write.
-pub(crate) const READ_ONLY_LEN: usize = request::READ_ONLY_LEN;
 
 /// Sends commands to the device, one at a time.
 pub(crate) struct Requester {
@@ -93,7 +86,8 @@ impl Requester {
         notifier: Arc<Notifier>,
         journal: Journal<KVec<u8>>,
     ) -> Result<Self> {
-        let requests = Requests::new(limits.max_size, memory.address()).ok_or(EINVAL)?;
+        let requests =
+            Requests::new(limits.max_size, memory.address(), memory.writable()).ok_or(EINVAL)?;
 
         Ok(Self {
             requests,

@@ -298,8 +298,8 @@ impl Function<'_> {
     }
 
     /// Allocates memory that the function reaches, once it is confined, for the driver, in a slot of
-    /// the driver's window. The function has no reason to write to the first `read_only` bytes, and
-    /// cannot if a process has its data queues.
+    /// the driver's window: as many bytes as it has no reason to write, and cannot if a process has its data
+    /// queues, and as many as it has.
     ///
     /// It must not be dropped before whatever uses it in the function has been reset. That is the case
     /// with what was in the same slot before, if anything.
@@ -307,22 +307,22 @@ impl Function<'_> {
         &self,
         control: &Control,
         slot: u16,
-        len: usize,
         read_only: usize,
+        writable: usize,
     ) -> Result<OwnMemory> {
         if control.kernel_consumer {
-            return OwnMemory::coherent(self.pdev.as_ref(), len);
+            return OwnMemory::coherent(self.pdev.as_ref(), read_only, writable);
         }
         let space = self.space()?;
         let offset = SLOT.saturating_mul(u64::from(slot));
         let at = space.split.own.first().checked_add(offset).ok_or(ENOSPC)?;
         let whole = iova::Range::from_size(at, SLOT).ok_or(ENOSPC)?;
 
-        if !space.split.own.contains(whole) || u64::try_from(len)? > SLOT {
+        if !space.split.own.contains(whole) {
             return Err(ENOSPC);
         }
         space.domain.unmap(whole);
-        OwnMemory::mapped(&space.domain, at, len, read_only)
+        OwnMemory::mapped(&space.domain, whole, read_only, writable)
     }
 
     /// Returns the memory in which the consumer's data queues lie, if the kernel can reach it.

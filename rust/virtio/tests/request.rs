@@ -12,13 +12,16 @@ use virtio::request::RequestError;
 use virtio::request::Requests;
 use virtio::request::MAX_ANSWER;
 use virtio::request::MAX_REQUEST;
-use virtio::request::MEMORY_LEN;
 use virtio::request::READ_ONLY_LEN;
+use virtio::request::WRITABLE_LEN;
 use virtio::split::SplitQueue;
 
+/// Where the device may write: some way behind what it only reads, as where pages are larger.
+const WRITABLE: u64 = Ram::BASE + 2 * READ_ONLY_LEN as u64;
+
 fn new(max_size: u16) -> (Requests, Ram, SplitQueue) {
-    let requests = Requests::new(max_size, Ram::BASE).unwrap();
-    let ram = Ram::new(vec![0; MEMORY_LEN]);
+    let requests = Requests::new(max_size, Ram::BASE, WRITABLE).unwrap();
+    let ram = Ram::new(vec![0; 2 * READ_ONLY_LEN + WRITABLE_LEN]);
     let device =
         SplitQueue::new(requests.size(), requests.addresses(), Features::VERSION_1).unwrap();
     (requests, ram, device)
@@ -61,10 +64,9 @@ proptest! {
             ram.take_log();
             prop_assert_eq!(serve(&mut device, &ram, &wrote), request);
             // The device has written where it may.
-            let border = Ram::BASE + READ_ONLY_LEN as u64;
             for access in ram.take_log() {
                 if let Access::Write(at, _) | Access::WriteIndex(at, _) = access {
-                    prop_assert!(at >= border, "{at:#x}");
+                    prop_assert!(at >= WRITABLE, "{at:#x}");
                 }
             }
             prop_assert!(requests.poll(&ram, &mut answer).unwrap());
@@ -78,11 +80,15 @@ proptest! {
 
 #[test]
 fn what_does_not_fit_is_refused() {
-    assert!(Requests::new(0, Ram::BASE).is_none());
-    assert!(Requests::new(1, Ram::BASE).is_none());
-    assert!(Requests::new(2, u64::MAX - 8192).is_none());
-    assert_eq!(Requests::new(3, Ram::BASE).unwrap().size().get(), 2);
-    assert_eq!(Requests::new(1024, Ram::BASE).unwrap().size().get(), 64);
+    assert!(Requests::new(0, Ram::BASE, WRITABLE).is_none());
+    assert!(Requests::new(1, Ram::BASE, WRITABLE).is_none());
+    assert!(Requests::new(2, u64::MAX - 8191, 0).is_none());
+    assert!(Requests::new(2, 0, u64::MAX - 4095).is_none());
+    assert!(Requests::new(2, u64::MAX - 8192, u64::MAX - 4096).is_some());
+    for (most, size) in [(3, 2), (1024, 64)] {
+        let requests = Requests::new(most, Ram::BASE, WRITABLE).unwrap();
+        assert_eq!(requests.size().get(), size);
+    }
     let (mut requests, ram, _) = new(64);
     for (len, answer) in [(0, 1), (0, 0), (MAX_REQUEST + 1, 1), (1, MAX_ANSWER + 1)] {
         let result = requests.submit(&ram, &vec![1; len], answer);
@@ -124,10 +130,11 @@ fn the_areas_do_not_overlap() {
         let n = u64::from(size);
         assert_eq!(requests.size().get(), size);
         assert!(addresses.desc + 16 * n <= addresses.driver);
-        // The request is at 4096, and nothing behind it is for the device to read only.
+        // The request is at 4096, and nothing behind it is for the device to read only; the answer is 2048
+        // behind the used ring.
         assert!(addresses.driver + 6 + 2 * n <= Ram::BASE + 4096);
-        assert_eq!(addresses.device, Ram::BASE + READ_ONLY_LEN as u64);
-        assert!(addresses.device + 6 + 8 * n <= Ram::BASE + MEMORY_LEN as u64);
+        assert_eq!(addresses.device, WRITABLE);
+        assert!(6 + 8 * n <= 2048);
     }
 }
 
