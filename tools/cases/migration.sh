@@ -196,18 +196,25 @@ serves() {
 case_hands_back() {
 	two_places_for_a_guest
 	boot "$NODE_B"
+	# What is left is for the relay.
+	uses_rings here 60000
 	traffic
 	part moves
 	moves here there "$NODE_A"
 	relayed "$A"
 	part hands-back
-	ip netns exec right ping -q -f -l 8 -s 16 "$LEFT" >/dev/null 2>&1 &
-	local flooder=$! began=$SECONDS
+	# No flood (-f), which sends 100 a second whether they are answered or not: a guest that is slower loses what
+	# its connection sends, again and again.
+	local flooders=() began=$SECONDS
+	for _ in 1 2 3 4; do
+		ip netns exec right ping -q -A -s 16 "$LEFT" >/dev/null 2>&1 &
+		flooders+=($!)
+	done
 	run_ok wait_for 1200 serves 0 Enabled
 	run_ok wait_for 300 serves 1 Enabled
 	echo "# both queues are handed back $((SECONDS - began)) s after the move"
-	kill "$flooder"
-	wait "$flooder" 2>/dev/null
+	kill "${flooders[@]}"
+	wait "${flooders[@]}" 2>/dev/null
 	local queue state
 	state=$(cat "$DEBUG/vf_vdpa-$A/state")
 	for queue in 0 1; do

@@ -25,8 +25,7 @@ two_guests() {
 	GUEST_ACCEL=kvm
 	modprobe -q kvm_amd || modprobe -q kvm_intel || skip "the machine's processor cannot virtualise"
 	two_places max_vqp 2
-	RIGHT_DEV=$(ip -n right -j link show | jq -r '.[] | select(.ifname != "lo").ifname')
-	STATION=$(ip -n right -j link show dev "$RIGHT_DEV" | jq -r '.[0].address')
+	neighbour
 	# That is where `serves` looks.
 	[ "$1" = a ] || A=$B
 	virtualise plain "$1" "$LEFT"
@@ -104,12 +103,7 @@ sends() { # sends WHAT GUEST: one measurement
 
 # receives WHAT GUEST DEVICE ADDRESS: one measurement, while the neighbour sends to it as fast as it can
 receives() {
-	in_ns right sh -ec "cd /proc/net/pktgen
-		echo rem_device_all >kpktgend_0
-		echo add_device $RIGHT_DEV >kpktgend_0
-		for word in 'count 0' 'pkt_size 60' 'delay 0' 'dst $4' 'dst_mac $(config "$3" mac | jq -r .)'; do
-			echo \$word >$RIGHT_DEV
-		done" || die "the neighbour can send"
+	floods_with 0 "$4" "$(config "$3" mac | jq -r .)"
 	in_ns right sh -c "echo start >/proc/net/pktgen/pgctrl" &
 	measure "$2" receive 3
 	in_ns right sh -c "echo stop >/proc/net/pktgen/pgctrl"
@@ -225,7 +219,6 @@ case_streaming_small_writes() {
 # needs: guest time
 # limit: 2400
 case_receiving() {
-	modprobe pktgen || die "loading pktgen"
 	two_guests b a
 	for _ in $(seq $ROUNDS); do
 		begins_anew

@@ -150,3 +150,36 @@ swallows() {
 	run_ok wait_for "$SOON" grep -q listens "$1"
 	SWALLOWER=$pid
 }
+
+# neighbour: RIGHT_DEV is the interface in the container right, STATION its address
+neighbour() {
+	RIGHT_DEV=$(ip -n right -j link show | jq -r '.[] | select(.ifname != "lo").ifname')
+	STATION=$(ip -n right -j link show dev "$RIGHT_DEV" | jq -r '.[0].address')
+}
+
+# floods_with FRAMES ADDRESS MAC [NANOSECONDS]: what the neighbour sends there, so far apart or as fast as it can, as soon
+# as /proc/net/pktgen/pgctrl in its container is told to start; 0 until it is told to stop
+floods_with() {
+	modprobe pktgen || die "loading pktgen"
+	in_ns right sh -ec "cd /proc/net/pktgen
+		echo rem_device_all >kpktgend_0
+		echo add_device $RIGHT_DEV >kpktgend_0
+		for word in 'count $1' 'pkt_size 60' 'delay ${4-0}' 'dst $2' 'dst_mac $3'; do
+			echo \$word >$RIGHT_DEV
+		done" || die "the neighbour can send"
+}
+
+# uses_rings GUEST FRAMES: both of the guest's rings have passed so many, and not many more
+uses_rings() {
+	local arrived=0 try
+	neighbour
+	run_ok guest_run "$1" 300 "measure send $2 32 $RIGHT $STATION"
+	# It may be slower than this.
+	for ((try = 0; try < 40 && $2 - arrived > 100; try++)); do
+		floods_with $(($2 - arrived)) "$LEFT" "$MAC" 500000
+		in_ns right sh -c "echo start >/proc/net/pktgen/pgctrl"
+		sleep 1
+		arrived=$(guest_run "$1" 60 "cat /sys/class/net/eth0/statistics/rx_packets") || die "the guest counts what it receives"
+	done
+	run_ok test "$arrived" -gt $(($2 - 1000))
+}
