@@ -91,8 +91,18 @@ moves() {
 	ok "the guest moves from $1 to $2"
 	echo "# QEMU: $(qmp "$1" query-migrate | jq -c '{downtime, "total-time"}')"
 	guest_stop "$1"
-	run_ok in_ns right ping -q -c 3 -i 0.3 -W 20 "$LEFT"
+	answers "$2"
 	qemu_is_content "$2"
+}
+
+answers() { # answers NAME: the guest, to a ping; else what is known of it
+	local output
+	if output=$(in_ns right ping -q -c 3 -i 0.3 -W 20 "$LEFT" 2>&1); then
+		ok "the guest in $1 answers"
+	else
+		fail "the guest in $1 answers" "$output" "$(tail -n 5 "/tmp/$1.log")" "$(tail -n 5 "/tmp/$1.err")" \
+			"$(grep -H '^vq [01]:' "$DEBUG"/vf_vdpa-*/state)" "$(sleep 2; grep -H '^vq [01]:' "$DEBUG"/vf_vdpa-*/state)"
+	fi
 }
 
 runs() { # runs NAME
