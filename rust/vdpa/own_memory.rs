@@ -29,7 +29,10 @@ use kernel::{
         c_uint,
         c_void, //
     },
-    page::PAGE_SIZE,
+    page::{
+        page_align,
+        PAGE_SIZE, //
+    },
     prelude::*,
     sync::{
         barrier::{
@@ -148,11 +151,6 @@ unsafe impl Send for OwnMemory {}
 // SAFETY: As above. Accesses are like those of the device, which does not wait for anybody either.
 unsafe impl Sync for OwnMemory {}
 
-/// Returns the bytes of a part that is followed by one with pages of its own.
-fn whole_pages(len: usize) -> Result<usize> {
-    len.div_ceil(PAGE_SIZE).checked_mul(PAGE_SIZE).ok_or(EINVAL)
-}
-
 impl OwnMemory {
     /// Allocates memory for a function that the DMA API maps for, all 0: so many bytes of the first part, and
     /// of the second. May sleep.
@@ -163,7 +161,7 @@ impl OwnMemory {
         read_only: usize,
         writable: usize,
     ) -> Result<Self> {
-        let border = whole_pages(read_only)?;
+        let border = page_align(read_only).ok_or(EINVAL)?;
         let len = border.checked_add(writable).ok_or(EINVAL)?;
         let memory = Coherent::<u8>::zeroed_slice(dev, len, GFP_KERNEL)?;
         let address = memory.dma_address();
@@ -197,7 +195,7 @@ impl OwnMemory {
         read_only: usize,
         writable: usize,
     ) -> Result<Self> {
-        let border = whole_pages(read_only)?;
+        let border = page_align(read_only).ok_or(EINVAL)?;
         let len = border.checked_add(writable).ok_or(EINVAL)?;
         let pages = Pages::new(len)?;
         let at = slot.first();
