@@ -116,14 +116,9 @@ impl Device {
 
     /// Carries out commands.
     fn obey(&mut self, queue: u16) {
-        let answered = usize::try_from(self.counts.commands).unwrap_or(usize::MAX);
-        let most = match self.behaviour.argument(Misbehaviour::IgnoreCommands) {
-            Some(all) => usize::try_from(all)
-                .unwrap_or(usize::MAX)
-                .saturating_sub(answered)
-                .min(TURN),
-            None => TURN,
-        };
+        let all = self.behaviour.argument(Misbehaviour::IgnoreCommands);
+        let left = all.unwrap_or(u64::MAX).saturating_sub(self.counts.commands);
+        let most = usize::try_from(left).unwrap_or(TURN).min(TURN);
         if most == 0 {
             return;
         }
