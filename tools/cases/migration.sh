@@ -302,8 +302,8 @@ case_announces() {
 	two_places
 	here=$(config a mac | jq -r .)
 	there=$(config b mac | jq -r .)
-	ip netns exec right tcpdump -i "$(ip -n right -j link show | jq -r '.[] | select(.ifname != "lo").ifname')" \
-		-nne -l rarp >/tmp/heard.log 2>/tmp/tcpdump.err &
+	neighbour
+	ip netns exec right tcpdump -i "$RIGHT_DEV" -nne -l rarp >/tmp/heard.log 2>/tmp/tcpdump.err &
 	wait_for "$SOON" grep -q listening /tmp/tcpdump.err || die "tcpdump listens" "$(cat /tmp/tcpdump.err)"
 	client transfer "$NODE_A" "$NODE_B" --count 20
 	goes_on_at 700 "$here" "$there"
