@@ -325,7 +325,8 @@ clean_up() {
 	for ns in /run/netns/*; do
 		[ ! -e "$ns" ] || ip netns del "${ns##*/}" || fail "container ${ns##*/} cannot be deleted"
 	done
-	for name in rust_vdpa_loopback "$DRIVER" virtio_vdpa vhost_vdpa; do
+	# The injector of errors takes a lock at each access to a configuration space, which the debug kernel objects to.
+	for name in rust_vdpa_loopback "$DRIVER" virtio_vdpa vhost_vdpa aer_inject; do
 		unload "$name" || fail "$name cannot be removed"
 	done
 	rm -rf /tmp/*
