@@ -20,6 +20,11 @@ impl<B: DerefMut<Target = [u64]>> Outstanding<B> {
         Self(words)
     }
 
+    /// Forgets all.
+    pub(crate) fn clear(&mut self) {
+        self.0.fill(0);
+    }
+
     /// Notes a chain; false if the device has it already.
     pub(crate) fn insert(&mut self, head: u16) -> bool {
         let (word, bit) = Self::bit(head);
@@ -30,6 +35,15 @@ impl<B: DerefMut<Target = [u64]>> Outstanding<B> {
             }
             _ => false,
         }
+    }
+
+    /// Notes a chain that the device does not have, and forgets one that it has: whether it has it then. [`None`] if
+    /// there is no such chain.
+    pub(crate) fn toggle(&mut self, head: u16) -> Option<bool> {
+        let (word, bit) = Self::bit(head);
+        let word = self.0.get_mut(word)?;
+        *word ^= bit;
+        Some(*word & bit != 0)
     }
 
     /// Forgets a chain; false if the device does not have it.

@@ -22,6 +22,7 @@ use crate::queue::Size;
 use crate::split::need_event;
 
 mod error;
+mod gap;
 mod listen;
 mod returns;
 mod rings;
@@ -60,6 +61,9 @@ pub struct Moved {
 
 /// A relayed virtqueue.
 ///
+/// Chains are counted as the guest counts those that it makes available. It counts those that were
+/// returned to it in the same way, but for a *gap*, which never is: see [`begin`](Self::begin).
+///
 /// Invariants: `shown`, `next_used`, `seen` and `next_avail` are indices of the guest's in this order, at
 /// most `size` apart. `outstanding` holds as many chains as lie between `next_used` and `next_avail`.
 /// Between calls, `shown` is `next_used` if that is `seen`.
@@ -74,15 +78,17 @@ pub struct Relay<B> {
     next_avail: u16,
     /// The guest's index of the next chain to return.
     next_used: u16,
-    /// The used index that the guest has.
+    /// The guest's index up to which it was shown what has come back.
     shown: u16,
     /// The guest's index up to which the device had used chains when that was last looked at.
     seen: u16,
     event_idx: bool,
     returns: Returns,
     outstanding: Outstanding<B>,
-    /// Chains that somebody has taken before are done again.
-    repeats: bool,
+    /// Chains that somebody has taken before, and that nobody returns.
+    gap: u16,
+    /// There may be some.
+    skips: bool,
     /// The guest's used ring was looked at.
     begun: bool,
 }
@@ -113,47 +119,10 @@ impl<B: DerefMut<Target = [u64]>> Relay<B> {
             event_idx,
             returns,
             outstanding: Outstanding::new(words),
-            repeats: false,
+            gap: 0,
+            skips: false,
             begun: false,
         })
-    }
-
-    /// As it is, but that it `repeats` what somebody has taken before, or refuses to: see
-    /// [`begin`](Self::begin).
-    #[must_use]
-    pub fn repeating(mut self, repeats: bool) -> Self {
-        self.repeats = repeats;
-        self
-    }
-
-    /// Looks whether what the driver has got back ends where the queue is to go on, before anything is
-    /// passed on. It does so once.
-    ///
-    /// Whoever had the queue before may have taken chains and neither returned nor given them up. A relay
-    /// that [repeats](Self::repeating) has them done again, in order, and begins at the first of them: to
-    /// pass over them would show the driver entries of the used ring that nobody has written.
-    pub fn begin<G: Memory, S>(&mut self, guest: &G) -> Result<(), RelayError<G::Error, S>> {
-        if self.begun {
-            return Ok(());
-        }
-        let used = guest
-            .read_index(self.guest.used_index())
-            .map_err(RelayError::Guest)?;
-        let taken = self.base.wrapping_sub(used);
-        let most = if self.repeats { self.size.get() } else { 0 };
-        if taken > most {
-            return Err(RelayError::Start {
-                index: self.base,
-                used,
-            });
-        }
-        self.begun = true;
-        self.base = used;
-        self.next_avail = used;
-        self.next_used = used;
-        self.shown = used;
-        self.seen = used;
-        Ok(())
     }
 
     /// The guest's index of the next chain to pass on.
@@ -229,19 +198,19 @@ impl<B: DerefMut<Target = [u64]>> Relay<B> {
     /// guest's rings.
     #[must_use]
     pub const fn is_drained(&self) -> bool {
-        self.next_avail == 0 && self.shown == 0
+        self.next_avail == 0 && self.shown == 0 && self.gap == 0
     }
 
     /// The number of elements from `index` on, and before `end`, that follow each other in the rings of
-    /// both sides, or 0 if there are none. At most [`RUN`].
-    fn run(&self, index: u16, end: u16) -> u16 {
+    /// both sides, where the guest's begin at `guest`, or 0 if there are none. At most [`RUN`].
+    fn run(&self, index: u16, end: u16, guest: u16) -> u16 {
         let size = self.size.get();
         let mask = size.wrapping_sub(1);
         // Slots are less than the size.
         let left = |index: u16| size.wrapping_sub(index & mask);
 
         end.wrapping_sub(index)
-            .min(left(index))
+            .min(left(guest))
             .min(left(self.shadow_index(index)))
             .min(RUN)
     }
@@ -249,6 +218,11 @@ impl<B: DerefMut<Target = [u64]>> Relay<B> {
     /// The device's index for one of the guest's.
     const fn shadow_index(&self, index: u16) -> u16 {
         index.wrapping_sub(self.base)
+    }
+
+    /// The index in the guest's used ring for one of the chains that it has made available.
+    const fn guest_used(&self, index: u16) -> u16 {
+        index.wrapping_sub(self.gap)
     }
 
     /// Passes to the device what the guest has made available: at most [`BATCH`] chains at once, and
@@ -280,7 +254,7 @@ impl<B: DerefMut<Target = [u64]>> Relay<B> {
         let count = end.wrapping_sub(old);
         let end = old.wrapping_add(count.min(BATCH));
         while self.next_avail != end {
-            let count = self.run(self.next_avail, end);
+            let count = self.run(self.next_avail, end, self.next_avail);
             let mut raw = [[0; 2]; RUN_LEN];
             let heads = raw.get_mut(..usize::from(count)).unwrap_or_default();
             let at = self.guest.avail(self.size, self.next_avail);
@@ -357,7 +331,8 @@ impl<B: DerefMut<Target = [u64]>> Relay<B> {
         }
         let end = old.wrapping_add(self.seen.wrapping_sub(old).min(BATCH));
         while self.next_used != end {
-            let count = self.run(self.next_used, end);
+            let used = self.guest_used(self.next_used);
+            let count = self.run(self.next_used, end, used);
             let mut raw = [[0; 8]; RUN_LEN];
             let chains = raw.get_mut(..usize::from(count)).unwrap_or_default();
             let at = self
@@ -373,7 +348,7 @@ impl<B: DerefMut<Target = [u64]>> Relay<B> {
                     return Err(RelayError::Unknown(id));
                 }
             }
-            let at = self.guest.used(self.size, self.next_used);
+            let at = self.guest.used(self.size, used);
             guest
                 .write(at, chains.as_flattened())
                 .map_err(RelayError::Guest)?;
@@ -387,10 +362,10 @@ impl<B: DerefMut<Target = [u64]>> Relay<B> {
                 more: chains != 0,
             });
         }
-        let old = self.shown;
+        let (old, new) = (self.guest_used(self.shown), self.guest_used(self.next_used));
         self.shown = self.next_used;
         guest
-            .write_index(self.guest.used_index(), self.next_used)
+            .write_index(self.guest.used_index(), new)
             .map_err(RelayError::Guest)?;
         // The guest stores what it wants, then loads the index that was stored here.
         guest.full_barrier();
@@ -398,7 +373,7 @@ impl<B: DerefMut<Target = [u64]>> Relay<B> {
             let event = guest
                 .read_index(self.guest.used_event(self.size))
                 .map_err(RelayError::Guest)?;
-            need_event(event, self.next_used, old)
+            need_event(event, new, old)
         } else {
             let flags = guest
                 .read_index(self.guest.driver)

@@ -139,6 +139,12 @@ impl<B: DerefMut<Target = [u64]>, G: Copy, S: Copy> Relayed<B, G, S> {
         &self.relay
     }
 
+    /// Chains that somebody has taken before, and that nobody returns: it is not handed back while there are any.
+    #[must_use]
+    pub const fn gap(&self) -> u16 {
+        self.relay.gap()
+    }
+
     /// Passes on what there is, or a good part of it, at `now`, in milliseconds. `guest` is [`None`] if it
     /// has to be looked up where its rings are. `notify` notifies the device.
     pub fn pass(
@@ -178,7 +184,9 @@ impl<B: DerefMut<Target = [u64]>, G: Copy, S: Copy> Relayed<B, G, S> {
         notify: impl FnOnce(),
         passed: &mut Passed,
     ) -> Result<(), RelayError<G, S>> {
-        self.relay.begin(guest)?;
+        if !self.relay.has_begun() && !self.begins(guest, pass, passed)? {
+            return Ok(());
+        }
         let hold = self.boundary.holds();
         if pass == Pass::Kick {
             passed.back.more = self.relay.is_giving_back();
@@ -215,6 +223,28 @@ impl<B: DerefMut<Target = [u64]>, G: Copy, S: Copy> Relayed<B, G, S> {
         // the boundary available does. What is held back while the device has chains waits for those.
         self.set_needed(passed.more || (passed.drained && left.held));
         Ok(())
+    }
+
+    /// Looks for the first time. Returns whether there is nothing to do before the next look.
+    fn begins(
+        &mut self,
+        guest: &impl Memory<Error = G>,
+        pass: Pass,
+        passed: &mut Passed,
+    ) -> Result<bool, RelayError<G, S>> {
+        if pass != Pass::Kick {
+            passed.back = self.relay.begin(guest)?;
+            if self.relay.gap() != 0 {
+                self.boundary = Boundary::never();
+            }
+        }
+        // For the worker, as something may have to be returned.
+        passed.more = pass == Pass::Kick || passed.back.chains != 0;
+        if passed.more {
+            self.set_needed(true);
+            passed.watch = self.watches();
+        }
+        Ok(!passed.more)
     }
 
     /// Finds out whether the guest's rings are needed, which are not there.
@@ -331,7 +361,7 @@ impl<B: DerefMut<Target = [u64]>, G: Copy, S: Copy> Relayed<B, G, S> {
         if let Some(broken) = self.broken {
             return Err(Unclear::Rings(broken));
         }
-        self.relay.begin(guest)?;
+        count(self.relay.begin(guest)?);
         loop {
             let back = self.relay.give_back(guest, shadow)?;
             count(back);

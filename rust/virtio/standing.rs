@@ -79,9 +79,14 @@ pub fn available<M: Memory>(mem: &M, addresses: Addresses) -> Result<u16, M::Err
     mem.read_index(Rings::from(addresses).avail_index())
 }
 
+/// The index up to which the driver has chains back in the ring at `addresses`.
+pub fn returned<M: Memory>(mem: &M, addresses: Addresses) -> Result<u16, M::Error> {
+    mem.read_index(Rings::from(addresses).used_index())
+}
+
 /// True if the device has returned as many chains as were available when [`available`] was `aim`.
 pub fn has_returned<M: Memory>(mem: &M, addresses: Addresses, aim: u16) -> Result<bool, M::Error> {
-    let used = mem.read_index(Rings::from(addresses).used_index())?;
+    let used = returned(mem, addresses)?;
     // Never more than a ring's length apart, which is half of what an index can tell at most.
     Ok(aim.wrapping_sub(used) > 1 << 15 || aim == used)
 }

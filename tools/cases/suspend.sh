@@ -280,6 +280,9 @@ case_goes_on_where_its_rings_say() {
 	log_mark
 	client taken "$NODE_A" "$NODE_B"
 	match "$(log_since)" "*vf_vdpa $A: relayed virtqueue 1: cannot go on at index *" "the log says what is wrong"
+	client_until "holding behind a gap" /tmp/taken.log taken "$NODE_A" "$NODE_B" --hold
+	match "$(grep '^vq 1: ' "$DEBUG/vf_vdpa-$A/state")" "*, 100 lost before, *" "the state file says what does not come back"
+	client_kill
 }
 
 # A driver may write any number of chains into its ring before it shows them: over those that were returned, by

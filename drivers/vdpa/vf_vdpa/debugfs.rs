@@ -102,8 +102,14 @@ impl Writer for StateFile {
             }
             if let Some(seconds) = queue.relayed() {
                 write!(f, ", relayed for {seconds} s")?;
+                let gap = counters.gap();
                 if !limits.hidden.contains(Features::RING_RESET) {
                     f.write_str(" and until a reset: the function has no RING_RESET")?;
+                } else if gap != 0 {
+                    f.write_str(" and until a reset: its driver has chains out for ever")?;
+                }
+                if gap != 0 {
+                    write!(f, ", {gap} lost before")?;
                 }
             }
             for (name, value) in counters.counters().all() {

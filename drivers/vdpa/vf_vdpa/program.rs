@@ -304,10 +304,10 @@ impl Function<'_> {
         let receiver = self.shared.receivers.queue(vq).ok_or(EINVAL)?;
         // What is left of an earlier relay has the same place in the driver's window.
         drop(receiver.end_serving());
-        let relay = if ring.index == 0 {
-            None
-        } else {
+        let relay = if self.needs_relay(control, &ring) {
             Some(self.relay(control, ring)?)
+        } else {
+            None
         };
         let addresses = relay.as_ref().map_or(ring.addresses, RelayQueue::addresses);
 

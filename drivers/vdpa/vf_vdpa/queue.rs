@@ -119,6 +119,11 @@ impl Queue {
         self.work.data().relays()
     }
 
+    /// Returns how many chains the queue does not return that somebody has taken before, if it is relayed.
+    pub(crate) fn gap(&self) -> u16 {
+        self.work.data().gap()
+    }
+
     /// Calls `f` with the server, if there is one, which was paused. Sleeps.
     pub(crate) fn with_server<R>(&self, f: impl FnOnce(&mut Server) -> R) -> Option<R> {
         self.work.data().with(f)

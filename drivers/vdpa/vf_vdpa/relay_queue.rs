@@ -40,6 +40,7 @@ use virtio::{
     device_id::DeviceId,
     features::Features,
     iova,
+    policy,
     queue::{
         Addresses,
         Area,
@@ -57,7 +58,8 @@ use virtio::{
         Passed,
         Relayed,
         Unclear, //
-    }, //
+    },
+    standing, //
 };
 
 /// Why a queue cannot be relayed any more.
@@ -109,8 +111,8 @@ impl RelayQueue {
         let own = Rings::from(ring.addresses);
         let returns = Returns::of(shared.limits.id, accepted, ring.vq);
         let event_idx = accepted.contains(Features::RING_EVENT_IDX);
-        // A frame may be sent twice: as after any lost acknowledgement.
-        let repeats = shared.limits.id == DeviceId::NET;
+        // Frames may be lost. What any other device was told to do, somebody waits for.
+        let skips = shared.limits.id == DeviceId::NET;
         let polls = shared
             .receivers
             .queue(ring.vq)
@@ -119,7 +121,7 @@ impl RelayQueue {
         let relay = Relay::new(ring.size, own, rings, ring.index, event_idx, returns, words);
 
         Ok(Self {
-            queue: Relayed::new(relay.ok_or(EINVAL)?.repeating(repeats), boundary, polls),
+            queue: Relayed::new(relay.ok_or(EINVAL)?.skipping(skips), boundary, polls),
             began: Instant::now(),
             ring,
             view: Arc::new(view, GFP_KERNEL)?,
@@ -185,6 +187,11 @@ impl RelayQueue {
         self.queue.need();
     }
 
+    /// Returns how many chains somebody has taken before, and nobody returns.
+    pub(crate) fn gap(&self) -> u16 {
+        self.queue.gap()
+    }
+
     /// Returns the virtqueue's number.
     pub(crate) fn vq(&self) -> u16 {
         self.ring.vq
@@ -219,6 +226,22 @@ impl Function<'_> {
             queue.gate().note_bypass();
         }
         direct
+    }
+
+    /// Returns whether a virtqueue has to be relayed: its device starts at index 0 of both rings. The used one
+    /// may be behind, where somebody has lost chains.
+    pub(crate) fn needs_relay(&self, control: &Control, ring: &Ring) -> bool {
+        if ring.index != 0 {
+            return true;
+        }
+        if self.shared.limits.id != DeviceId::NET || !policy::is_movable(control.accepted) {
+            return false;
+        }
+        // Rings that are not there yet, or that hold anything else, are the device's to complain of.
+        let used = self
+            .data_memory(control)
+            .and_then(|memory| standing::returned(&*memory, ring.addresses).map_err(|_| EFAULT));
+        used.is_ok_and(|used| (1..=ring.size.get()).contains(&used.wrapping_neg()))
     }
 
     /// Makes a relay for a virtqueue that is not enabled.

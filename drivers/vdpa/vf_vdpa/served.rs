@@ -231,6 +231,12 @@ impl Served {
         self.relay.lock().is_some()
     }
 
+    /// Returns how many chains the queue does not return, if it is relayed: see
+    /// [`gap`](virtio::relayed::Relayed::gap).
+    pub(crate) fn gap(&self) -> u16 {
+        self.with_relay(|relay| relay.gap()).unwrap_or(0)
+    }
+
     /// Passes on what there is in the rings, if the queue is relayed. Any context.
     ///
     /// Returns [`None`] if it is not relayed, or not now.

@@ -12,6 +12,7 @@ use super::{
     function::Function,
     means::Means,
     profile::Profile,
+    queue::Queue,
     served::Server, //
 };
 use kernel::{
@@ -181,9 +182,12 @@ impl Function<'_> {
                 continue;
             };
             let addresses = ring.addresses;
-            let Ok(aim) = standing::available(&*memory, addresses) else {
+            let Ok(available) = standing::available(&*memory, addresses) else {
                 continue;
             };
+            // What somebody has lost before does not come back.
+            let gap = self.shared.receivers.queue(vq).map_or(0, Queue::gap);
+            let aim = available.wrapping_sub(gap);
             // What was made available and not kicked for yet.
             match (hardware, self.shared.receivers.queue(vq)) {
                 (HardwareQueue::Enabled, _) => self.shared.transport.notifier().ring(ring.doorbell),
@@ -198,7 +202,7 @@ impl Function<'_> {
             while !standing::has_returned(&*memory, addresses, aim).unwrap_or(true) {
                 let elapsed = start.elapsed();
                 if network && elapsed > SHORT_DRAIN {
-                    return Ok(());
+                    break;
                 }
                 if elapsed > LONG_DRAIN {
                     self.complain(fmt!("virtqueue {vq}: the device does not finish"));

@@ -36,7 +36,7 @@ impl<B: DerefMut<Target = [u64]>> Relay<B> {
             return Ok(0);
         }
         let event = guest.read_index(self.guest.used_event(self.size))?;
-        let wanted = event.wrapping_sub(self.next_used);
+        let wanted = event.wrapping_sub(self.guest_used(self.next_used));
         let most = self
             .in_flight()
             .saturating_sub(self.in_flight().div_ceil(4));

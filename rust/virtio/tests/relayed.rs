@@ -22,15 +22,17 @@ use virtio::relayed::Relayed;
 use virtio::relayed::Unclear;
 
 const SIZE: u16 = 4;
+/// Of one that tells something of what was done before.
+const LONG: u16 = 64;
 /// Where the rings of the device are.
 const SHADOW: Rings = Rings {
     driver: Ram::BASE,
-    device: Ram::BASE + 16,
+    device: Ram::BASE + 136,
 };
 
 fn relay(driver: &Driver, start: u16, event_idx: bool, returns: Returns) -> Relay<Vec<u64>> {
     let own = Rings::from(driver.addresses);
-    let size = Size::new(SIZE.into(), SIZE, RingKind::Split).unwrap();
+    let size = Size::new(driver.size.into(), driver.size, RingKind::Split).unwrap();
     Relay::new(size, own, SHADOW, start, event_idx, returns, vec![0]).unwrap()
 }
 
@@ -54,14 +56,35 @@ impl Scene {
 
     /// One whose driver has got back all before `used`, and which is to go on `taken` chains later. It
     /// was not looked at.
-    fn taken(used: u16, taken: u16, repeats: bool) -> Self {
+    fn taken(used: u16, taken: u16, skips: bool) -> Self {
         let (driver, guest) = Driver::new(SIZE, used, true);
         let relay = relay(&driver, used.wrapping_add(taken), true, Returns::Promptly);
         let boundary = Boundary::new(Needs::One);
-        let queue = Relayed::new(relay.repeating(repeats), boundary, false);
+        let queue = Relayed::new(relay.skipping(skips), boundary, false);
         let mut scene = Self::of(queue, driver, guest);
         (0..taken.min(SIZE)).for_each(|_| scene.add());
         scene
+    }
+
+    /// One that was used for a while by somebody who has lost the last chain. It was not looked at.
+    fn lost() -> Self {
+        let (mut driver, guest) = Driver::new(LONG, 1000, true);
+        let device = driver.addresses.device;
+        for together in [1, 2, 5, 3].into_iter().cycle().take(20) {
+            let heads: Vec<_> = (0..together)
+                .map(|_| driver.add(&guest, &[], &[4], usize::MAX).unwrap())
+                .collect();
+            for head in heads {
+                let used = guest.peek16(device + 2);
+                guest.poke16(device + 4 + 8 * u64::from(used % LONG), head);
+                guest.poke16(device + 2, used + 1);
+                driver.reap(&guest).unwrap();
+            }
+        }
+        driver.add(&guest, &[], &[4], usize::MAX).unwrap();
+        let relay = relay(&driver, driver.avail, true, Returns::Promptly);
+        let queue = Relayed::new(relay.skipping(true), Boundary::new(Needs::One), false);
+        Self::of(queue, driver, guest)
     }
 
     fn of(queue: Relayed<Vec<u64>, Unmapped, Unmapped>, driver: Driver, guest: Ram) -> Self {
@@ -69,7 +92,7 @@ impl Scene {
             queue,
             driver,
             guest,
-            shadow: Ram::new(vec![0; 64]),
+            shadow: Ram::new(vec![0; 1024]),
             notified: 0,
         }
     }
@@ -302,41 +325,92 @@ fn a_queue_that_polls_is_looked_at_all_the_time() {
     assert!(scene.pass(Pass::Work).watch && scene.pass_without(Pass::Work).watch);
 }
 
-/// Whoever had the queue before has taken chains, and has neither returned nor given them up.
+/// Whoever had the queue before has taken chains, and has neither returned nor given them up. What is available behind
+/// them is done.
 #[test]
-fn what_was_taken_and_not_returned_is_done_again() {
-    for used in [0, 7, 1000, 0xfffe, 0xffff] {
-        for taken in 0..=SIZE {
+fn what_was_taken_and_not_returned_is_not_done_again() {
+    for used in [0, 7, 1000, 0xfffc, 0xffff] {
+        for taken in 0..SIZE {
             let mut scene = Scene::taken(used, taken, true);
-            assert_eq!(scene.queue.relay().next_used(), used.wrapping_add(taken));
-            // Up to where the device can start at the same index.
-            let before = if used == 0 {
-                0
-            } else {
-                used.wrapping_neg().min(taken)
-            };
-            assert_eq!(scene.pass(Pass::Work).forth.chains, before);
-            for _ in 0..before {
+            scene.add();
+            let passed = scene.pass(Pass::Work);
+            // There is nothing in these rings that tells of it.
+            assert_eq!(scene.queue.relay().gap(), taken);
+            let held = (used, taken) == (0, 0);
+            assert_eq!(passed.forth.chains, u16::from(!held), "{used} {taken}");
+            if !held {
                 scene.uses();
+                assert_eq!(scene.pass(Pass::Work).back.chains, 1);
             }
-            assert_eq!(scene.pass(Pass::Work).back.chains, before);
+            let returned = u16::from(!held);
             let index = scene.guest.peek16(scene.driver.addresses.device + 2);
-            assert_eq!(index, used.wrapping_add(before), "the driver has them back");
-            for _ in 0..before {
-                assert!(
-                    scene.driver.reap(&scene.guest).is_some(),
-                    "none was invented"
-                );
+            assert_eq!(index, used.wrapping_add(returned));
+            for _ in 0..returned {
+                let used = scene.driver.reap(&scene.guest).expect("it was returned");
+                assert_eq!(used.written, 0);
             }
             assert!(scene.is_fine());
         }
     }
 }
 
+/// A kick may be the first to be noticed. From there nobody can be told.
+#[test]
+fn who_kicks_returns_nothing() {
+    let mut scene = Scene::lost();
+    scene.add();
+    let passed = scene.pass(Pass::Kick);
+    assert!(passed.more && passed.back.chains == 0 && passed.forth.chains == 0);
+    let passed = scene.pass(Pass::Work);
+    assert!(passed.more && passed.back.tell && passed.back.chains == 1);
+    assert_eq!(scene.pass(Pass::Work).forth.chains, 1);
+    assert!(scene.driver.reap(&scene.guest).is_some());
+    assert!(scene.is_fine() && scene.queue.gap() == 0);
+}
+
+/// The same, of a queue that is stopped before anybody looks.
+#[test]
+fn what_was_taken_is_returned_by_who_stops() {
+    let mut scene = Scene::lost();
+    scene.add();
+    let index = scene.driver.avail - 1;
+    let mut returned = 0;
+    let stand = scene.queue.stand(&scene.guest, &scene.shadow, |moved| {
+        returned += moved.chains;
+    });
+    assert_eq!((stand, returned), (Ok(index), 1));
+    assert!(scene.driver.reap(&scene.guest).is_some());
+}
+
+/// The driver's used index is behind for as long as the relay is there, and its device cannot have the queue.
+#[test]
+fn behind_a_gap_no_queue_is_handed_back() {
+    let mut scene = Scene::taken(0xfffd, 2, true);
+    assert_eq!(scene.pass(Pass::Work), Passed::default());
+    assert_eq!(scene.queue.relay().gap(), 2);
+    for returned in 0xfffe..=0x1_0003_u32 {
+        scene.add();
+        assert_eq!(scene.pass(Pass::Work).forth.chains, 1);
+        scene
+            .driver
+            .want_interrupt_at(&scene.guest, scene.driver.used);
+        scene.uses();
+        let passed = scene.pass(Pass::Interrupt);
+        assert!(passed.back.tell && !passed.drained && !scene.queue.leave());
+        assert!(!scene.queue.relay().is_drained());
+        let index = scene.guest.peek16(scene.driver.addresses.device + 2);
+        assert_eq!(u32::from(index), returned & 0xffff);
+        assert!(scene.driver.reap(&scene.guest).is_some());
+    }
+    // The next one goes on behind those that were passed on.
+    let stand = scene.queue.stand(&scene.guest, &scene.shadow, |_| ());
+    assert_eq!(stand, Ok(scene.driver.avail));
+}
+
 #[test]
 fn a_place_that_the_rings_contradict_is_refused() {
     for used in [0, 7, 1000, 0xffff_u16] {
-        for (taken, repeats) in [
+        for (taken, skips) in [
             (1, false),
             (SIZE, false),
             (SIZE + 1, true),
@@ -349,10 +423,10 @@ fn a_place_that_the_rings_contradict_is_refused() {
                 used,
             };
             // Whether it is first looked at or stopped.
-            let mut scene = Scene::taken(used, taken, repeats);
+            let mut scene = Scene::taken(used, taken, skips);
             assert!(scene.pass(Pass::Work).more);
             assert_eq!(scene.queue.broken(), Some(error));
-            let mut scene = Scene::taken(used, taken, repeats);
+            let mut scene = Scene::taken(used, taken, skips);
             let stand = scene.queue.stand(&scene.guest, &scene.shadow, |_| ());
             assert_eq!(stand, Err(Unclear::Rings(error)));
             let shown = scene.guest.peek16(scene.driver.addresses.device + 2);

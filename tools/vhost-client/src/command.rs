@@ -122,10 +122,13 @@ pub enum Command {
         #[command(flatten)]
         setup: Setup,
     },
-    /// Have a device go on behind chains that it has not returned, and where it cannot go on
+    /// Have a device go on behind chains that nobody has returned, and where it cannot go on
     Taken {
         #[command(flatten)]
         wire: Wire,
+        /// Then keep it where it is, until killed
+        #[arg(long)]
+        hold: bool,
     },
     /// Suspend a device whose driver has written into its ring what it does not show yet
     Ahead {
@@ -310,7 +313,7 @@ impl Command {
                 setup,
             } => remap::run(report, wire, *rounds, *setup),
             Self::Quiet { wire, setup } => quiet::run(report, wire, *setup),
-            Self::Taken { wire } => taken::run(report, wire),
+            Self::Taken { wire, hold } => taken::run(report, wire, *hold),
             Self::Ahead { wire } => ahead::run(report, wire),
             Self::Lie { proof, rounds } => lie::run(report, proof, *rounds),
             Self::Busy { device, setup } => busy::run(report, device, *setup),

@@ -2,6 +2,7 @@
 
 //! A relay between a guest and a device that behave, and some that do not.
 
+mod gap;
 mod kind;
 mod moments;
 mod reach;
@@ -23,6 +24,7 @@ use virtio::relay::Relay;
 use virtio::relay::RelayError;
 use virtio::relay::Returns;
 use virtio::relay::Rings;
+use world::Fate;
 use world::TestRelay;
 use world::World;
 
@@ -38,7 +40,14 @@ enum Step {
     Doze,
     Wait(u16),
     Lock,
-    Stop(u16),
+    Stop(Vec<(u8, Fate)>),
+}
+
+impl Step {
+    /// True if somebody loses track of a chain.
+    fn loses(&self) -> bool {
+        matches!(self, Self::Stop(fates) if fates.iter().any(|(_, fate)| *fate != Fate::ComesBack))
+    }
 }
 
 fn act() -> impl Strategy<Value = Act> {
@@ -50,6 +59,18 @@ fn act() -> impl Strategy<Value = Act> {
         1 => any::<u8>().prop_map(Act::Work),
         1 => any::<u8>().prop_map(Act::Serve),
     ]
+}
+
+/// What somebody else does between two of our devices: mostly nothing.
+fn elsewhere() -> impl Strategy<Value = Vec<(u8, Fate)>> {
+    let fate = prop_oneof![
+        30 => Just(Fate::ComesBack),
+        1 => Just(Fate::IsLost),
+        1 => prop_oneof![1_u16..5, 5_u16..100].prop_map(Fate::IsTakenFor),
+    ];
+    let adds = prop_oneof![30 => 0_u8..3, 1 => Just(40)];
+    let fate = (adds, fate);
+    prop_oneof![2 => Just(Vec::new()), 1 => prop::collection::vec(fate, 0..200)]
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -64,7 +85,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => Just(Step::Doze),
         2 => (0_u16..3000).prop_map(Step::Wait),
         1 => Just(Step::Lock),
-        1 => prop_oneof![Just(0), any::<u16>()].prop_map(Step::Stop),
+        1 => elsewhere().prop_map(Step::Stop),
     ];
     prop::collection::vec(step, 1..200)
 }
@@ -82,6 +103,7 @@ proptest! {
         steps in steps(),
     ) {
         let mut world = World::new(1 << order, start, kind, hold);
+        world.keeps_order = steps.iter().any(Step::loses);
         for step in steps {
             match step {
                 Step::Add(count) => (0..count).for_each(|_| world.add()),
@@ -94,7 +116,7 @@ proptest! {
                 Step::Doze => world.doze(),
                 Step::Wait(milliseconds) => world.wait(milliseconds.into()),
                 Step::Lock => world.locked = !world.locked,
-                Step::Stop(ahead) => world.stop(ahead),
+                Step::Stop(fates) => world.stop(&fates),
             }
         }
         world.end();
@@ -151,7 +173,7 @@ fn stops_are_survived() {
             (0..10).for_each(|_| world.add());
             world.relay(&[]);
             world.serve(round % 8, 0);
-            world.stop(0);
+            world.stop(&[]);
             world.relay(&[]);
             world.serve(usize::from(u8::MAX), 0);
             world.settle();

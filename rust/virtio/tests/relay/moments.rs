@@ -102,7 +102,7 @@ fn stops_come_at_every_step() {
                     let mut world = World::new(4, 0_u16.wrapping_sub(left), kind, hold);
                     for (now, step) in STEPS.iter().chain(&STEPS).enumerate() {
                         for _ in [first, second].iter().filter(|stop| **stop == now) {
-                            world.stop(0);
+                            world.stop(&[]);
                         }
                         step(&mut world);
                     }

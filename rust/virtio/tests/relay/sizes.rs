@@ -44,7 +44,7 @@ fn full_rings_wrap() {
                 // The device has the guest's rings now, or not: where it stands is known.
                 fill(&mut world);
                 world.serve(usize::from(size / 4), 0);
-                world.stop(0);
+                world.stop(&[]);
                 assert_eq!(world.stops, 1, "{size}");
                 world.end();
             }
@@ -62,7 +62,7 @@ fn full_rings_are_stopped() {
             for returned in [0, size / 4, size - 1] {
                 fill(&mut world);
                 world.serve(returned.into(), 0);
-                world.stop(0);
+                world.stop(&[]);
                 fill(&mut world);
                 assert_eq!(
                     world.relay.as_ref().unwrap().relay().in_flight(),
@@ -149,7 +149,7 @@ fn a_part_is_no_place_to_stop() {
             let ours = world.driver.addresses.device + 2;
             assert_eq!(world.guest.peek16(ours), 7, "a part is not shown");
             world.serve(10, 0);
-            world.stop(0);
+            world.stop(&[]);
             assert_eq!(world.guest.peek16(ours), 7 + 510);
             world.end();
             assert_eq!(world.redone, u32::from(size) - 510);

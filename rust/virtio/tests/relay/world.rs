@@ -33,6 +33,17 @@ use crate::ring::Unmapped;
 pub(crate) type TestRelay = Relay<Vec<u64>>;
 pub(crate) type TestRelayed = Relayed<Vec<u64>, Unmapped, Unmapped>;
 
+/// What somebody else does with a chain that he takes.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    ComesBack,
+    /// He loses track of it.
+    IsLost,
+    /// As QEMU: in its place comes back one that was made available so many later, if there is one, and that has no
+    /// turn any more.
+    IsTakenFor(u16),
+}
+
 /// A guest, a relay and a device, and who has to be told what.
 pub(crate) struct World {
     pub(crate) driver: Driver,
@@ -74,6 +85,12 @@ pub(crate) struct World {
     pub(crate) popped: u32,
     /// Those that a device had begun and not returned when it was stopped.
     pub(crate) redone: u32,
+    /// Chains that somebody else has taken.
+    elsewhere: u32,
+    /// The device returns chains in the order in which they came: else nobody can tell which are lost.
+    pub(crate) keeps_order: bool,
+    /// Those of which he has lost track, by their heads.
+    pub(crate) lost: Vec<u16>,
     pub(crate) stops: u32,
     pub(crate) hand_backs: u32,
 }
@@ -108,6 +125,9 @@ impl World {
             reaped: 0,
             popped: 0,
             redone: 0,
+            elsewhere: 0,
+            keeps_order: false,
+            lost: Vec::new(),
             stops: 0,
             hand_backs: 0,
         }
@@ -189,7 +209,7 @@ impl World {
             return;
         };
         let knows = relay.watches() || relay.needed().is_some();
-        let holds = self.hold && relay.relay().is_at_boundary();
+        let holds = self.hold && relay.relay().gap() == 0 && relay.relay().is_at_boundary();
         let waits = self.asleep && holds && self.driver.avail != 0;
         assert!(!waits || knows || self.kicked || self.relay_awake);
         assert!(!relay.is_paced() || self.relay_awake);
@@ -235,7 +255,11 @@ impl World {
         }
         let old = self.device.next_used();
         for _ in 0..count.min(self.taken.len()) {
-            let pick = pick % self.taken.len();
+            let pick = if self.keeps_order {
+                0
+            } else {
+                pick % self.taken.len()
+            };
             self.ordered &= pick == 0;
             let head = self.taken.remove(pick).unwrap();
             self.device
@@ -374,8 +398,9 @@ impl World {
     /// The device stops, and another one goes on where the rings say that it was, by way of a relay. If
     /// they do not say so, everything is as it was.
     ///
-    /// Whoever has it go on names a place that is so many chains `ahead`, as if he had taken those.
-    pub(crate) fn stop(&mut self, ahead: u16) {
+    /// Meanwhile somebody else goes on, and does so many chains as there are `fates`: before each, the guest
+    /// makes some available.
+    pub(crate) fn stop(&mut self, fates: &[(u8, Fate)]) {
         let index = match &mut self.relay {
             Some(relay) => match relay.stand(&self.guest, &self.shadow, |_| ()) {
                 Ok(index) => Some(index),
@@ -402,13 +427,79 @@ impl World {
         self.redone += u32::try_from(self.taken.len()).unwrap();
         self.taken.clear();
         self.ordered = true;
-        let named = index.wrapping_add(ahead.min(self.driver.size));
-        let (relay, device, shadow) = Self::begin(&self.driver, named, self.returns);
-        let relay = Self::queue(relay.repeating(ahead != 0), self.hold, self.returns);
+        self.relayed = true;
+        let index = self.goes_on_elsewhere(index, fates);
+        let (relay, device, shadow) = Self::begin(&self.driver, index, self.returns);
+        let skips = !self.lost.is_empty();
+        let relay = Self::queue(relay.skipping(skips), self.hold, self.returns);
         (self.relay, self.device, self.shadow) = (Some(relay), device, shadow);
-        (self.relayed, self.asleep) = (true, false);
+        self.asleep = false;
         self.relay_awake = true;
         self.device_awake = true;
+    }
+
+    /// Somebody else does chains from `index` on. Returns where the next one is.
+    fn goes_on_elsewhere(&mut self, mut index: u16, fates: &[(u8, Fate)]) -> u16 {
+        self.relay = None;
+        // Those that have come back before their turn.
+        let mut early = Vec::new();
+        for (adds, fate) in fates {
+            (0..*adds).for_each(|_| self.add());
+            if index == self.driver.avail {
+                continue;
+            }
+            let turn = index;
+            index = index.wrapping_add(1);
+            self.elsewhere += 1;
+            if early.contains(&turn) {
+                continue;
+            }
+            match *fate {
+                Fate::ComesBack => self.put_back(turn),
+                Fate::IsLost => self.lost.push(self.head(turn)),
+                Fate::IsTakenFor(further) => {
+                    self.lost.push(self.head(turn));
+                    let other = turn.wrapping_add(further.max(1));
+                    let there = self.driver.avail.wrapping_sub(other);
+                    if (1..=self.driver.size).contains(&there) && !early.contains(&other) {
+                        self.put_back(other);
+                        early.push(other);
+                    }
+                }
+            }
+            self.reap();
+        }
+        let last = early
+            .iter()
+            .map(|turn| turn.wrapping_sub(index).wrapping_add(1));
+        let left = last.filter(|left| *left <= self.driver.size).max();
+        for _ in 0..left.unwrap_or(0) {
+            if !early.contains(&index) {
+                self.put_back(index);
+            }
+            self.elsewhere += 1;
+            index = index.wrapping_add(1);
+            self.reap();
+        }
+        index
+    }
+
+    /// The head that the guest has made available at `index`.
+    fn head(&self, index: u16) -> u16 {
+        let slot = u64::from(index % self.driver.size);
+        self.guest
+            .peek16(self.driver.addresses.driver + 4 + 2 * slot)
+    }
+
+    /// Somebody else returns the chain that was made available at `index`.
+    fn put_back(&self, index: u16) {
+        let device = self.driver.addresses.device;
+        let head = u32::from(self.head(index));
+        let used = self.guest.peek16(device + 2);
+        let at = device + 4 + 8 * u64::from(used % self.driver.size);
+        self.guest.poke(at, &head.to_le_bytes());
+        self.guest.poke(at + 4, &(head + 1).to_le_bytes());
+        self.guest.poke16(device + 2, used.wrapping_add(1));
     }
 
     /// The guest takes back what has come, and will look again without being told.
@@ -421,7 +512,12 @@ impl World {
     /// The guest takes back what has come.
     fn reap(&mut self) {
         while let Some(used) = self.driver.reap(&self.guest) {
-            assert_eq!(used.written, u32::from(used.head) + 1);
+            if used.written == 0 {
+                let found = self.lost.iter().position(|head| *head == used.head);
+                self.lost.remove(found.expect("it was not lost"));
+            } else {
+                assert_eq!(used.written, u32::from(used.head) + 1);
+            }
             self.reaped += 1;
         }
     }
@@ -464,10 +560,12 @@ impl World {
     /// done twice only if its device was stopped in the middle of it.
     pub(crate) fn end(&mut self) {
         self.settle();
-        assert_eq!(self.added, self.reaped);
-        assert_eq!(self.popped, self.added + self.redone);
+        let lost = self.lost.len();
+        assert_eq!(self.added, self.reaped + u32::try_from(lost).unwrap());
+        assert_eq!(self.popped + self.elsewhere, self.added + self.redone);
         let used = self.guest.peek16(self.driver.addresses.device + 2);
-        assert_eq!(used, self.driver.avail);
+        let behind = self.driver.avail.wrapping_sub(used);
+        assert_eq!(usize::from(behind), lost);
     }
 
     /// Lets everybody do what they were told of, until nobody is told any more.
