@@ -60,7 +60,8 @@ run_qemu() { # run_qemu NAME NODE [ARGUMENT]...
 }
 
 qemu_is_content() { # qemu_is_content NAME: it has said nothing bad
-	eq "$(grep -ci 'error\|fail\|unsupported\|cannot' "/tmp/$1.err")" 0 \
+	# It may say what it could not send any more, when it was told to give up.
+	eq "$(grep -v 'failed to save SaveStateEntry' "/tmp/$1.err" | grep -ci 'error\|fail\|unsupported\|cannot')" 0 \
 		"QEMU says nothing bad: $(head -c 300 "/tmp/$1.err")"
 }
 
@@ -142,8 +143,6 @@ stays() {
 	qmp "$1" migrate-set-parameters '{"max-bandwidth": 1000000000}' >/dev/null
 	guest_stop never KILL
 	run_ok in_ns right ping -q -c 3 -i 0.3 -W 20 "$LEFT"
-	# It may say what it could not send any more.
-	sed -i '/Unable to write to socket\|failed to save SaveStateEntry/d' "/tmp/$1.err"
 	qemu_is_content "$1"
 }
 
