@@ -91,7 +91,7 @@ moves() {
 	wait_for "$LATER" runs "$2" || die "the guest runs in $2"
 	ok "the guest moves from $1 to $2"
 	echo "# QEMU: $(qmp "$1" query-migrate | jq -c '{downtime, "total-time"}'), of" \
-		"$(grep -c "but it was not available" "/tmp/$1.err") chains its shadow virtqueues have lost track"
+		"$(grep -o "but it was not available" "/tmp/$1.err" | wc -l) chains its shadow virtqueues have lost track"
 	guest_stop "$1"
 	answers "$2"
 	qemu_is_content "$2"
@@ -165,8 +165,8 @@ case_stops_and_moves() {
 	traffic_survives
 }
 
-# A guest that was told to move, and then to stay, and then to move after all. QEMU may name a place in its
-# rings behind what it has not returned: see Documentation/migration.md.
+# A guest that was told to move, and then to stay, and then to move after all. QEMU names a place in its
+# rings behind what it has lost: see Documentation/migration.md. The log says how much that was.
 # needs: guest time
 # limit: 1500
 case_stays_when_cancelled() {
@@ -175,6 +175,13 @@ case_stays_when_cancelled() {
 	traffic
 	part stays
 	stays here "$NODE_B"
+	# QEMU is on its shadow virtqueues from here on, and loses track of some of this, so that the guest may not
+	# answer before it has moved.
+	part sends
+	swallows /tmp/swallows.log 100
+	run_ok guest_run here 120 "nc $RIGHT 9 </dev/zero >/dev/null 2>&1 & sleep 4; kill \$!"
+	sleep 3
+	kill "$SWALLOWER"
 	part moves
 	moves here there "$NODE_B"
 	relayed "$B"
