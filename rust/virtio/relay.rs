@@ -172,9 +172,7 @@ impl<B: DerefMut<Target = [u64]>> Relay<B> {
 
     /// The head that the guest's available ring has at `index`.
     fn head<G: Memory>(&self, guest: &G, index: u16) -> Result<u16, G::Error> {
-        let mut raw = [0; 2];
-        guest.read(self.guest.avail(self.size, index), &mut raw)?;
-        Ok(u16::from_le_bytes(raw))
+        self.guest.available(guest, self.size, index)
     }
 
     /// True if what the device has shown together was not returned as a whole yet.

@@ -79,14 +79,20 @@ pub fn available<M: Memory>(mem: &M, addresses: Addresses) -> Result<u16, M::Err
     mem.read_index(Rings::from(addresses).avail_index())
 }
 
-/// The index up to which the driver has chains back in the ring at `addresses`.
-pub fn returned<M: Memory>(mem: &M, addresses: Addresses) -> Result<u16, M::Error> {
-    mem.read_index(Rings::from(addresses).used_index())
+/// True if the used ring at `addresses` ends less than a ring's length before index 0, or as much: a queue that goes on
+/// at index 0 there has chains that somebody has taken and not returned.
+pub fn is_behind_start<M: Memory>(
+    mem: &M,
+    size: Size,
+    addresses: Addresses,
+) -> Result<bool, M::Error> {
+    let used = mem.read_index(Rings::from(addresses).used_index())?;
+    Ok((1..=size.get()).contains(&used.wrapping_neg()))
 }
 
 /// True if the device has returned as many chains as were available when [`available`] was `aim`.
 pub fn has_returned<M: Memory>(mem: &M, addresses: Addresses, aim: u16) -> Result<bool, M::Error> {
-    let used = returned(mem, addresses)?;
+    let used = mem.read_index(Rings::from(addresses).used_index())?;
     // Never more than a ring's length apart, which is half of what an index can tell at most.
     Ok(aim.wrapping_sub(used) > 1 << 15 || aim == used)
 }
@@ -116,18 +122,17 @@ pub fn find<M: Memory>(
     }
 
     let head = |index| {
-        let mut head = [0; 2];
-        mem.read(rings.avail(size, index), &mut head)
-            .map_err(StandingError::Memory)?;
-        Ok(u16::from_le_bytes(head))
+        rings
+            .available(mem, size, index)
+            .map_err(StandingError::Memory)
     };
     // Those returned of which the available ring still has the head, the last one first.
     for distance in 1..=kept.min(used.wrapping_sub(began)) {
         let turn = used.wrapping_sub(distance);
-        let mut id = [0; 4];
-        mem.read(rings.used(size, turn), &mut id)
+        let id = rings
+            .returned(mem, size, turn)
             .map_err(StandingError::Memory)?;
-        if u32::from_le_bytes(id) != u32::from(head(turn)?) {
+        if id != u32::from(head(turn)?) {
             // The driver may have made more available meanwhile: where it writes next, it may have
             // written already, before it shows the index. A device that has left out the oldest one is not
             // told from that; for more of them it would have to be believed too much.

@@ -238,10 +238,9 @@ impl Function<'_> {
             return false;
         }
         // Rings that are not there yet, or that hold anything else, are the device's to complain of.
-        let used = self
-            .data_memory(control)
-            .and_then(|memory| standing::returned(&*memory, ring.addresses).map_err(|_| EFAULT));
-        used.is_ok_and(|used| (1..=ring.size.get()).contains(&used.wrapping_neg()))
+        self.data_memory(control).is_ok_and(|memory| {
+            standing::is_behind_start(&*memory, ring.size, ring.addresses).unwrap_or(false)
+        })
     }
 
     /// Makes a relay for a virtqueue that is not enabled.

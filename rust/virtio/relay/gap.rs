@@ -132,7 +132,7 @@ impl<B: DerefMut<Target = [u64]>> Relay<B> {
         while count < depth.saturating_sub(taken) {
             let index = start.wrapping_add(count);
             let head = self.head(guest, index)?;
-            if self.returned(guest, index)? != u32::from(head) {
+            if self.guest.returned(guest, self.size, index)? != u32::from(head) {
                 break;
             }
             is_twice |= !self.outstanding.insert(head);
@@ -143,14 +143,24 @@ impl<B: DerefMut<Target = [u64]>> Relay<B> {
             return Ok(false);
         }
         for lost in 1..=taken {
-            let mut differs = false;
-            for index in (0..count.saturating_sub(lost)).map(|offset| start.wrapping_add(offset)) {
-                if self.head(guest, index)? != self.head(guest, index.wrapping_add(lost))? {
-                    differs = true;
-                    break;
-                }
+            if self.is_periodic(guest, start, count, lost)? {
+                return Ok(false);
             }
-            if !differs {
+        }
+        Ok(true)
+    }
+
+    /// True if of `count` chains from `start` on each has the head of the one that comes `period` later.
+    fn is_periodic<G: Memory>(
+        &self,
+        guest: &G,
+        start: u16,
+        count: u16,
+        period: u16,
+    ) -> Result<bool, G::Error> {
+        for offset in 0..count.saturating_sub(period) {
+            let index = start.wrapping_add(offset);
+            if self.head(guest, index)? != self.head(guest, index.wrapping_add(period))? {
                 return Ok(false);
             }
         }
@@ -169,9 +179,10 @@ impl<B: DerefMut<Target = [u64]>> Relay<B> {
         for distance in 1..=depth {
             let index = self.base.wrapping_sub(distance);
             let available = Some(u32::from(self.head(guest, index)?));
-            let returned = match distance {
-                distance if distance > taken => Some(self.returned(guest, index)?),
-                _ => None,
+            let returned = if distance > taken {
+                Some(self.guest.returned(guest, self.size, index)?)
+            } else {
+                None
             };
             for head in available.into_iter().chain(returned) {
                 let head = u16::try_from(head).ok();
@@ -199,12 +210,5 @@ impl<B: DerefMut<Target = [u64]>> Relay<B> {
             }
         }
         Ok(lost)
-    }
-
-    /// The head that the guest's used ring has at `index`.
-    fn returned<G: Memory>(&self, guest: &G, index: u16) -> Result<u32, G::Error> {
-        let mut raw = [0; 4];
-        guest.read(self.guest.used(self.size, index), &mut raw)?;
-        Ok(u32::from_le_bytes(raw))
     }
 }

@@ -2,6 +2,7 @@
 
 //! Where the parts of a split ring are.
 
+use crate::memory::Memory;
 use crate::queue::Addresses;
 use crate::queue::Size;
 
@@ -41,6 +42,30 @@ impl Rings {
     /// Address of the element of the available ring that `index` means.
     pub(crate) fn avail(self, size: Size, index: u16) -> u64 {
         self.driver.wrapping_add(element(size, index, AVAIL_LEN))
+    }
+
+    /// The head of the chain that the available ring has at `index`.
+    pub(crate) fn available<M: Memory>(
+        self,
+        mem: &M,
+        size: Size,
+        index: u16,
+    ) -> Result<u16, M::Error> {
+        let mut raw = [0; 2];
+        mem.read(self.avail(size, index), &mut raw)?;
+        Ok(u16::from_le_bytes(raw))
+    }
+
+    /// The head of the chain that the used ring has at `index`, as its device has written it.
+    pub(crate) fn returned<M: Memory>(
+        self,
+        mem: &M,
+        size: Size,
+        index: u16,
+    ) -> Result<u32, M::Error> {
+        let mut raw = [0; 4];
+        mem.read(self.used(size, index), &mut raw)?;
+        Ok(u32::from_le_bytes(raw))
     }
 
     /// Address of `used_event`, which ends an available ring.

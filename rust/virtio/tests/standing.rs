@@ -14,6 +14,7 @@ use virtio::split::SplitQueue;
 use virtio::standing::available;
 use virtio::standing::find;
 use virtio::standing::has_returned;
+use virtio::standing::is_behind_start;
 use virtio::standing::Standing;
 use virtio::standing::StandingError;
 
@@ -312,4 +313,21 @@ fn impossible_indices_are_refused() {
     );
     world.ram.poke16(world.driver.addresses.driver + 2, 0xffff);
     assert!(world.find().is_err());
+}
+
+#[test]
+fn a_used_ring_may_be_behind_the_start() {
+    for (used, behind) in [
+        (0_u16, false),
+        (1, false),
+        (0x8000, false),
+        (0xfff7, false),
+        (0xfff8, true),
+        (0xffff, true),
+    ] {
+        let world = World::new(3, used);
+        let size = Size::new(8, 8, RingKind::Split).unwrap();
+        let answer = is_behind_start(&world.ram, size, world.driver.addresses);
+        assert_eq!(answer, Ok(behind), "{used}");
+    }
 }
