@@ -4,6 +4,7 @@
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 
 use anyhow::{Context, Result};
 use nix::errno::Errno;
@@ -15,6 +16,9 @@ use crate::ktap::Report;
 use vdpa_user::device::Device;
 use vdpa_user::doorbell::Page;
 use vdpa_user::stage::LEAST;
+
+/// All of the machine's memory.
+const MEMORY: &str = "/dev/mem";
 
 /// All of it.
 pub fn run(report: &mut Report, proof: &Proof) -> Result<()> {
@@ -84,11 +88,14 @@ fn survives(report: &mut Report, device: &Device) -> Result<()> {
             format!("its first word was {before:#x} and is {after:#x}"),
         );
     }
-    if touched > 0 {
+    let watched = "page 0 is watched while doorbells ring";
+    if touched > 0 && !Path::new(MEMORY).exists() {
+        report.skip(watched, "this kernel shows its memory to nobody");
+    } else if touched > 0 {
         report.check(
             checked > 0,
-            "page 0 is watched while doorbells ring",
-            format!("{touched} doorbell(s) can be mapped, and /dev/mem was never read"),
+            watched,
+            format!("{touched} doorbell(s) can be mapped, and {MEMORY} was never read"),
         );
     }
     device.reset()
@@ -97,8 +104,8 @@ fn survives(report: &mut Report, device: &Device) -> Result<()> {
 /// The first 16 bits of the machine's memory, which the kernel lets root read.
 fn first_word() -> Result<u16> {
     let mut word = [0; 2];
-    File::open("/dev/mem")
+    File::open(MEMORY)
         .and_then(|memory| memory.read_exact_at(&mut word, 0))
-        .context("cannot read /dev/mem")?;
+        .with_context(|| format!("cannot read {MEMORY}"))?;
     Ok(u16::from_le_bytes(word))
 }
