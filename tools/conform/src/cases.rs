@@ -56,4 +56,22 @@ mod tests {
             assert!(!case.demands.is_empty() && !case.source.is_empty());
         }
     }
+    #[test]
+    fn the_table_has_them_all() {
+        let page = include_str!("../../../Documentation/conformance.md");
+        let rows: Vec<_> = all()
+            .iter()
+            .map(|case| format!("| {} | {} |", case.id, case.title))
+            .collect();
+        let there = page
+            .lines()
+            .filter(|line| line.split(" | ").count() > 3 && !line.starts_with("| Case "))
+            .count();
+        let missing: Vec<_> = rows.iter().filter(|row| !page.contains(*row)).collect();
+        assert!(
+            missing.is_empty(),
+            "make conformance: {missing:?} are not in the table"
+        );
+        assert_eq!(there, rows.len(), "make conformance: the table has others");
+    }
 }
