@@ -129,7 +129,7 @@ of_verdict() { # of_verdict VERDICT DEVICE: how many cases came to it
 # Every parent driver that there is: ours, which fail nothing, and those of the kernel, which may;
 # the log ends with the table of Documentation/conformance.md.
 # drivers: vf_vdpa
-# needs: parents time
+# needs: parents hours
 # limit: 3600
 # allow: WARNING
 # allow: DMAR: [DMA

@@ -167,7 +167,7 @@ case_stops_and_moves() {
 
 # A guest that was told to move, and then to stay, and then to move after all. QEMU names a place in its
 # rings behind what it has lost: see Documentation/migration.md. The log says how much that was.
-# needs: guest time
+# needs: guest hours
 # limit: 1500
 case_stays_when_cancelled() {
 	two_places_for_a_guest
@@ -190,7 +190,7 @@ case_stays_when_cancelled() {
 
 # A guest that sends as much as it can: frames of several buffers, of which QEMU's shadow virtqueues lose track
 # while its memory is copied. What it sends must not stand still for longer than that.
-# needs: guest time
+# needs: guest hours
 # limit: 1500
 case_moves_while_it_sends() {
 	two_places_for_a_guest
@@ -214,7 +214,7 @@ serves() {
 # Wherever a guest has come from, its device serves it alone again once both rings have begun
 # anew: the whole of a ring's indices has to pass.
 # drivers: vf_vdpa
-# needs: guest time
+# needs: guest hours
 # limit: 1800
 case_hands_back() {
 	two_places_for_a_guest

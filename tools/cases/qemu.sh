@@ -58,7 +58,7 @@ case_guest_pings() {
 	eq "$(config a mac)" "$given" "the device has its own address again"
 }
 
-# needs: guest time
+# needs: guest hours
 # limit: 1500
 case_guest_reboots() {
 	neighbour
@@ -69,7 +69,7 @@ case_guest_reboots() {
 	eq "$(grep -ci 'error\|fail\|unsupported' /tmp/guest.err)" 0 "QEMU says nothing bad: $(head -c 300 /tmp/guest.err)"
 }
 
-# needs: guest time
+# needs: guest hours
 # limit: 1500
 case_qemu_is_killed() {
 	neighbour

@@ -150,7 +150,7 @@ rounds() {
 
 # In bursts, each of which is one notification.
 # drivers: vf_vdpa
-# needs: guest time
+# needs: guest hours
 # limit: 2400
 case_sending() {
 	rounds
@@ -161,7 +161,7 @@ case_sending() {
 # Frame by frame. Whether the emulated device asks to be told of nearly each of them, or of hardly any, is
 # chance then, by which a direct queue is slow or fast.
 # drivers: vf_vdpa
-# needs: guest time
+# needs: guest hours
 # limit: 2400
 case_sending_singly() {
 	BURST=1
@@ -195,7 +195,7 @@ rounds_of_streams() {
 }
 
 # drivers: vf_vdpa
-# needs: guest time
+# needs: guest hours
 # limit: 2400
 case_streaming() {
 	rounds_of_streams
@@ -206,7 +206,7 @@ case_streaming() {
 # the ones before were sent: what is a little slower has smaller frames, and is much slower. So is a device
 # alone now and then.
 # drivers: vf_vdpa
-# needs: guest time
+# needs: guest hours
 # limit: 2400
 case_streaming_small_writes() {
 	BLOCK=1024
@@ -216,7 +216,7 @@ case_streaming_small_writes() {
 # What a guest receives, on a function whose queue is relayed until the next reset. The neighbour does not send
 # so much that a device alone would have twice the frames of QEMU's shadow virtqueues.
 # drivers: vf_vdpa
-# needs: guest time
+# needs: guest hours
 # limit: 2400
 case_receiving() {
 	two_guests b a

@@ -73,7 +73,7 @@ case_several_queues() {
 
 # As many as wrap the indices again and again, in both directions: stopped by a reset, and relayed
 # and handed back after it.
-# needs: time
+# needs: hours
 # limit: 7200
 case_restarts_over_a_million() {
 	vhost_pair 0
@@ -81,7 +81,7 @@ case_restarts_over_a_million() {
 	queues_came_back
 }
 
-# needs: time
+# needs: hours
 # limit: 7200
 case_resumes_over_a_million() {
 	vhost_pair 0
@@ -89,7 +89,7 @@ case_resumes_over_a_million() {
 	queues_came_back
 }
 
-# needs: time
+# needs: hours
 # limit: 7200
 case_restarts_over_a_million_without_queue_reset() {
 	vhost_pair 2
@@ -97,7 +97,7 @@ case_restarts_over_a_million_without_queue_reset() {
 	no_queue_came_back
 }
 
-# needs: time
+# needs: hours
 # limit: 7200
 case_resumes_over_a_million_without_queue_reset() {
 	vhost_pair 2

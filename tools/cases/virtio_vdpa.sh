@@ -125,7 +125,7 @@ case_ring_sizes() {
 # What it costs to offer no more than QEMU can migrate: the same TCP stream with the
 # features that a device has by default and with all that it can have.
 # drivers: vf_vdpa
-# needs: time
+# needs: hours
 # limit: 900
 case_cost_of_default_features() {
 	local all default what

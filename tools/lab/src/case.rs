@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use glob::Pattern;
 
 /// Limit of a case that does not ask for another one.
@@ -31,8 +31,8 @@ pub struct Case {
     pub limit: Duration,
     /// Drivers the case applies to; empty means all.
     pub drivers: Vec<String>,
-    /// What it needs: `guest`, which has to be prepared; `time` and `debug`, which it is only given if
-    /// asked for.
+    /// What it needs: `guest`, which has to be prepared; `time`, `hours` and `debug`, which it is only given
+    /// if asked for.
     pub needs: Vec<String>,
     /// Kernel lines that contain one of these are expected.
     pub allowed: Vec<String>,
@@ -41,6 +41,9 @@ pub struct Case {
     /// What the kernel's command line has besides: such a case gets a machine of its own.
     pub boot: Vec<String>,
 }
+
+/// What a case can need.
+const NEEDS: [&str; 5] = ["guest", "parents", "time", "hours", "debug"];
 
 impl Case {
     /// `group/name`.
@@ -52,7 +55,13 @@ impl Case {
     /// mistakes, only by its name, unless there is `time`, or such a kernel.
     pub fn is_due(&self, selection: &Selection, has: Has) -> bool {
         let id = self.id();
-        let given = (has.time || !self.needs("time")) && (has.debug || !self.needs("debug"));
+        let given = self.needs.iter().all(|need| match need.as_str() {
+            // What is seldom run is to be seen by the kernel that looks for mistakes.
+            "time" => has.time || has.debug,
+            "hours" => has.time,
+            "debug" => has.debug,
+            _ => true,
+        });
 
         selection.has(&id) && (given || selection.names(&id))
     }
@@ -133,7 +142,18 @@ fn attribute(case: &mut Case, comment: &str) -> Result<()> {
             case.limit = Duration::from_secs(seconds);
         }
         "drivers" => case.drivers = words(),
-        "needs" => case.needs = words(),
+        "needs" => {
+            case.needs = words();
+            let odd = case
+                .needs
+                .iter()
+                .find(|need| !NEEDS.contains(&need.as_str()));
+            ensure!(
+                odd.is_none(),
+                "`needs: {}` says nothing",
+                odd.map_or("", String::as_str)
+            );
+        }
         "allow" => case.allowed.push(value.trim().to_owned()),
         "boot" => case.boot = words(),
         "ends" => case.ends.push(value.trim().to_owned()),
@@ -201,13 +221,14 @@ mod tests {
         assert_eq!(cases[1].limit, LIMIT, "a blank line ends the attributes");
         assert!(cases[1].applies_to("vp_vdpa"));
         assert!(parse("g", "# limit: soon\ncase_x() {\n").is_err());
+        assert!(parse("g", "# needs: tims\ncase_x() {\n").is_err());
     }
 
     #[test]
     fn special_cases_run_by_name_or_when_there_is_what_they_need() {
         let cases = parse(
             "g",
-            "# needs: guest time\ncase_long() {\n}\ncase_short() {\n}\n# needs: debug\ncase_watched() {\n}\n",
+            "# needs: guest hours\ncase_long() {\n}\ncase_short() {\n}\n# needs: debug\ncase_watched() {\n}\n# needs: time\ncase_seldom() {\n}\n",
         )
         .unwrap();
         let due = |words: &[&str], time| {
@@ -220,7 +241,7 @@ mod tests {
         assert_eq!(due(&["g"], false), ["short"]);
         assert_eq!(due(&["g/l*"], false), [""; 0]);
         assert_eq!(due(&["g/long"], false), ["long"]);
-        assert_eq!(due(&[], true), ["long", "short"]);
+        assert_eq!(due(&[], true), ["long", "short", "seldom"]);
         assert_eq!(due(&["g/short"], true), ["short"]);
         assert_eq!(due(&["g/watched"], false), ["watched"]);
         let debug = Has {
@@ -229,7 +250,7 @@ mod tests {
         };
         let all = Selection::new([]).unwrap();
         let due: Vec<bool> = cases.iter().map(|case| case.is_due(&all, debug)).collect();
-        assert_eq!(due, [false, true, true]);
+        assert_eq!(due, [false, true, true, true]);
     }
 
     #[test]

@@ -224,6 +224,9 @@ impl Check {
                 let late = case.is_some_and(|case| !case.is_due(&selection, has));
                 let why = match case {
                     Some(case) if late && case.needs("debug") => " (make check-debug)",
+                    Some(case) if late && case.needs("time") => {
+                        " (make check-long, make check-debug)"
+                    }
                     Some(_) if late => " (make check-long)",
                     None if check::is_late(id, &selection) => " (make check-long)",
                     _ => "",
