@@ -309,9 +309,9 @@ slab() { # slab FILE: objects in use, by cache
 		awk '!($1 in least) || $2 < least[$1] { least[$1] = $2 }
 			END { for (cache in least) print cache, least[cache] }' |
 		# Caches of processes and of files are not the driver's. Areas of kernel
-		# mappings are given back late: every process has one for its stack. What the debug kernel
-		# notes of objects it keeps, for the next ones.
-		grep -Ev '^(vmap_area|debug_objects_cache|dentry|inode_cache|proc_inode|shmem_inode|sock_inode|anon_vma|vm_area|vma_lock|filp|pid|task_|signal_|sighand|files_cache|fs_cache|mm_struct|cred_jar|ovl_|9p|fid|radix_tree|xa_|buffer_head|page_vma|skbuff|names_cache|lsm_|kernfs_node|eventpoll|seq_file|pde_)' |
+		# mappings are given back late: every process has one for its stack. The debug kernel
+		# notes each of those areas, and keeps what it notes of objects for the next ones.
+		grep -Ev '^(vmap_area|kmemleak_|debug_objects_cache|dentry|inode_cache|proc_inode|shmem_inode|sock_inode|anon_vma|vm_area|vma_lock|filp|pid|task_|signal_|sighand|files_cache|fs_cache|mm_struct|cred_jar|ovl_|9p|fid|radix_tree|xa_|buffer_head|page_vma|skbuff|names_cache|lsm_|kernfs_node|eventpoll|seq_file|pde_)' |
 		sort >"$1"
 }
 
