@@ -112,6 +112,8 @@ for nth in range(1, 1000):
         sys.exit(f"allocation {nth}: {said}something is left: {more}")
 else:
     sys.exit("it comes to no end")
+if nth == 1:
+    sys.exit("it makes no allocation that could fail")
 if why and not failed:
     sys.exit(f"it needs none of {nth - 1} allocations")
 print(f"of {nth - 1} allocations {failed} had it fail, {survived} did not")
@@ -174,13 +176,16 @@ case_virtio_net() {
 
 # each_failure_of_a_process WHAT ARGUMENT...: of vhost-client, with both devices at the end
 each_failure_of_a_process() {
-	local what=$1
+	local what=$1 pinned
 	shift
 	vhost_pair 0
+	pinned=$(pinned_pages)
 	failures_in "$DRIVER"
 	each_failure "$what" "Cannot allocate memory|os error 12|the status is 0x" true "exec $CLIENT transfer $NODE_A $NODE_B --count 20" \
 		"$CLIENT" "$1" "$NODE_A" "$NODE_B" "${@:2}"
 	run_ok "$CLIENT" transfer "$NODE_A" "$NODE_B" --count 100
+	# Nobody looks for lost memory that is a process's.
+	eq "$(pinned_pages)" "$pinned" "as many pages are pinned as before"
 }
 
 # From opening to frames that flow, and everything that a process asks for between.

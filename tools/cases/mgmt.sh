@@ -248,16 +248,6 @@ open_and_close() {
 	"$CLIENT" transfer "$NODE_A" "$NODE_B" --count 20 >/tmp/transfer.log 2>&1
 }
 
-vmstat() { # vmstat COUNTER
-	# What each processor has counted by itself is added up first.
-	echo 1 >/proc/sys/vm/stat_refresh
-	sed -n "s/^$1 //p" /proc/vmstat
-}
-
-pinned_pages() {
-	echo $(($(vmstat nr_foll_pin_acquired) - $(vmstat nr_foll_pin_released)))
-}
-
 no_leaks() { # no_leaks N COMMAND: N times it, and no cache of the kernel grows with that
 	local round
 	cycles 5 "$2"

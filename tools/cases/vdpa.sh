@@ -272,9 +272,20 @@ nothing_is_lost() {
 	# What is new is only told after a second look.
 	for _ in 1 2; do
 		sleep 6
-		echo scan >"$LEAKS"
+		echo scan >"$LEAKS" || fail "the kernel looks for lost memory"
 	done
 	eq "$(grep -c unreferenced "$LEAKS")" 0 "no memory is lost: $(head -n 40 "$LEAKS")"
+}
+
+vmstat() { # vmstat COUNTER
+	# What each processor has counted by itself is added up first.
+	echo 1 >/proc/sys/vm/stat_refresh
+	sed -n "s/^$1 //p" /proc/vmstat
+}
+
+# pinned_pages: of processes
+pinned_pages() {
+	echo $(($(vmstat nr_foll_pin_acquired) - $(vmstat nr_foll_pin_released)))
 }
 
 # client_kill: ends the client that client_until started, in the hard way

@@ -13,6 +13,12 @@ case_instruments_are_on() {
 	local debug=/sys/kernel/debug
 	[ -e $debug/kmemleak ] || skip "this kernel does not look for mistakes: make check-debug"
 	run_ok grep -q " kasan_report" /proc/kallsyms
+	run_ok grep -q " __might_sleep" /proc/kallsyms
+	load || die "loading $DRIVER"
+	# What debug assertions of Rust are made of.
+	run_ok grep -q "precondition_check.*\[$DRIVER\]" /proc/kallsyms
+	# It refuses once it has given up.
+	run_ok sh -c "echo scan >$debug/kmemleak"
 	match "$(cat /proc/cmdline)" "*kasan_multi_shot*" "KASAN goes on after its first find"
 	# Whoever dies or finds something has lockdep switched off.
 	eq "$(($(cat /proc/sys/kernel/tainted) & (1 << 5 | 1 << 7 | 1 << 9)))" 0 "nothing bad was found so far"
@@ -20,7 +26,8 @@ case_instruments_are_on() {
 	eq "$(cat $debug/dma-api/disabled)" N "DMA debugging"
 	run_ok test "$(cat $debug/dma-api/nr_total_entries)" -gt 0
 	run_ok grep -q "[1-9]" $debug/debug_objects/stats
-	match "$(dmesg)" "*iommu: Debugging page allocations*" "debugging of the IOMMU"
+	run_ok grep -q " __iommu_debug_unmap_begin" /proc/kallsyms
+	match "$(cat /proc/cmdline)" "*iommu.debug_pagealloc=1*" "debugging of the IOMMU"
 	run_ok test -e $debug/failslab/verbose
 	run_ok test -d $debug/kunit
 }
