@@ -23,7 +23,7 @@ shape() {
 	echo 1 >/sys/bus/pci/rescan
 	[ -e "$PCI/$M" ] || die "the model does not appear"
 	echo 1 >/sys/bus/pci/drivers_autoprobe
-	log_mark
+	listen
 }
 
 model_says() { # model_says REQUEST...: the host carries it out
@@ -41,16 +41,17 @@ model() {
 	bus vhost m || die "giving m to vhost_vdpa"
 	wait_for "$SOON" vhost_node m
 	NODE=$(vhost_node m)
-	log_mark
+	listen
 }
 
 misbehave() { # misbehave NAME [NUMBER]
 	model_says say misbehave "$@"
 }
 
-# behave: others have gone on while it did not
+# behave: others have gone on while it did not, and the driver has said what was named, and no more
 behave() {
 	others_work
+	nothing_else_was_said
 	model_says say behave
 }
 
@@ -60,14 +61,54 @@ tells() { # tells FIELD: what the model says of itself
 
 # ---- what is to be seen --------------------------------------------------
 
-says() { # says TEXT: the log has it since the mark
-	log_since | grep -qF "vf_vdpa $M: $1"
+# listen: what the driver says of the model counts from now on
+listen() {
+	log_mark
+	NAMED=()
 }
 
-# named TEXT: the driver has said so, once
+lines() { # what it has said
+	log_since | grep -F "vf_vdpa $M: " | grep -vF "enabling device"
+}
+
+count_of() { # count_of PATTERN: how many lines have it
+	local line count=0
+	while read -r line; do
+		# shellcheck disable=SC2053 # it is meant as a pattern
+		[[ $line != *"vf_vdpa $M: "$1* ]] || count=$((count + 1))
+	done <<<"$(lines)"
+	echo "$count"
+}
+
+says() { # says PATTERN
+	[ "$(count_of "$1")" -gt 0 ]
+}
+
+seen() { # seen PATTERN: whoever looks at the configuration finds it, and the log says so
+	vdpa dev config show m
+	says "$1"
+}
+
+# named PATTERN: the driver has said so, once
 named() {
 	wait_for "$SOON" says "$1"
-	eq "$(log_since | grep -cF "vf_vdpa $M: $1")" 1 "one line says: $1"
+	eq "$(count_of "$1")" 1 "one line says: $1"
+	NAMED+=("$1")
+}
+
+# nothing_else_was_said: it has said what was named, each once, and no more; what comes counts anew
+nothing_else_was_said() {
+	eq "$(lines | grep -c '')" "${#NAMED[@]}" "there is a line for each thing that was named, and no other: $(lines)"
+	listen
+}
+
+# said_at_most_each_second PATTERN BEGAN: what comes again and again is one line a second, and there is no other
+said_at_most_each_second() {
+	local count
+	count=$(count_of "$1")
+	run_ok test "$count" -le $((SECONDS - $2 + 1))
+	eq "$(lines | grep -c '')" "$count" "nothing else is said than: $1"
+	listen
 }
 
 # refused TEXT: the driver refuses the function, says why, and nothing else
@@ -75,7 +116,7 @@ refused() {
 	local lines
 	bind_driver "$M" 2>/dev/null && fail "the function must be refused"
 	unbind_driver "$M"
-	lines=$(log_since | grep -F "vf_vdpa $M: " | grep -vF "enabling device")
+	lines=$(lines)
 	eq "$(grep -c '' <<<"$lines")" 1 "there is one log line: ${lines:-none}"
 	match "$lines" "*refused: *$1*" "it names the fault"
 }
