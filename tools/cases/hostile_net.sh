@@ -66,7 +66,7 @@ network() {
 	wait_for "$SOON" netdev "$M" || die "no network interface appears below $M"
 	LEFT_DEV=$(netdev "$M")
 	run_ok ns_with left "$LEFT_DEV" "$LEFT/24"
-	log_mark
+	listen
 }
 
 # network_ends: whatever has become of the function, the machine's network has not, and the device m

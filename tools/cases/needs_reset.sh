@@ -14,7 +14,6 @@ case_while_negotiating() {
 	model
 	# ACKNOWLEDGE, DRIVER, FEATURES_OK, DRIVER_OK.
 	for bit in 1 2 8 4; do
-		log_mark
 		misbehave needs-reset-at "$bit"
 		it_fails
 		named "the device does not start: its status is ACKNOWLEDGE DRIVER FEATURES_OK DRIVER_OK NEEDS_RESET"
@@ -74,6 +73,7 @@ case_while_relayed() {
 		misbehave needs-reset
 		within 10 vdpa dev config show m
 		run_ok grep -q "^status: .*NEEDS_RESET" "$DEBUG/vf_vdpa-$M/state"
+		named "says that it needs a reset"
 		let_go 20
 		behave
 		it_works
