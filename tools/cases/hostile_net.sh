@@ -20,8 +20,7 @@ case_refuses_to_start_for_virtio_net() {
 	bus virtio m &
 	wait_for "$SOON" ended $! || die "virtio-net is bound to a device that does not start" "$(cat "/proc/$!/stack")"
 	named "the device does not start: its status is"
-	within 10 ip link add lab-rtnl type dummy
-	ip link del lab-rtnl
+	within 10 ip link set lo up
 	behave
 	bus vhost m || die "giving m to vhost_vdpa"
 	wait_for "$SOON" vhost_node m
@@ -33,9 +32,11 @@ case_refuses_to_start_for_virtio_net() {
 	others_work
 }
 
-# The kernel passes commands on to the device, and waits for its answer.
+# The kernel passes commands on to the device, and waits for its answer. When there is none the queues of its driver
+# stand still, as that one says if it has frames to send.
 # drivers: vf_vdpa
 # limit: 180
+# allow: NETDEV WATCHDOG
 case_commands_are_not_answered() {
 	commanded ignore-commands "(error -110)"
 }
@@ -43,6 +44,7 @@ case_commands_are_not_answered() {
 # What it returns in the control queue is looked at by the kernel alone.
 # drivers: vf_vdpa
 # limit: 300
+# allow: NETDEV WATCHDOG
 case_lies_on_the_control_queue() {
 	commanded used-bad-id "(error -5)"
 	run_ok vdpa dev del m
@@ -85,6 +87,7 @@ network_ends() {
 # needs: time
 # drivers: vf_vdpa
 # limit: 400
+# allow: NETDEV WATCHDOG
 case_misbehaves_under_virtio_traffic() {
 	local how text flooder
 	for how in "all-ones:cannot be reached" "dead-registers:cannot be reached" \
