@@ -94,10 +94,18 @@ impl Limits {
             );
             return Err(ENODEV);
         }
-        if status != Status::ACKNOWLEDGE {
+        if status.is_gone() || status == Status::RESET {
             dev_err!(
                 pdev,
                 "refused: its registers do not answer, remove it and rescan the bus\n"
+            );
+            return Err(ENODEV);
+        }
+        if status != Status::ACKNOWLEDGE {
+            dev_err!(
+                pdev,
+                "refused: it was told ACKNOWLEDGE after a reset, and its status is {}\n",
+                Text(status)
             );
             return Err(ENODEV);
         }
