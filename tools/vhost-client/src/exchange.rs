@@ -211,11 +211,18 @@ pub fn put(port: &mut Port, to: [u8; 6], run: u16, count: u32) -> Result<()> {
 
 /// Sends what the window allows of the frames up to number `want`.
 fn send(ports: &mut [Port], way: Direction, tally: &mut Tally, run: u16, want: u32) -> Result<()> {
-    let destination = ports.get(way.to).context("no such port")?.address;
+    let destination = ports.get(way.to).context("no such port")?;
+    // A device that sends back what it is sent may lose what it has no buffer for.
+    let buffers = destination.pairs.iter().map(|pair| pair.receive.size);
+    let window = match buffers.min() {
+        Some(least) if way.from == way.to => WINDOW.min(u32::from(least)),
+        _ => WINDOW,
+    };
+    let destination = destination.address;
     let port = ports.get_mut(way.from).context("no such port")?;
     let pairs = u16::try_from(port.pairs.len())?;
     let flows = pairs * FLOWS;
-    while tally.sent < want && tally.outstanding() < WINDOW {
+    while tally.sent < want && tally.outstanding() < window {
         let flow = u16::try_from(tally.sent % u32::from(flows))?;
         let tag = Tag {
             run,
