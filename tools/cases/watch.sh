@@ -22,7 +22,7 @@ case_instruments_are_on() {
 	match "$(cat /proc/cmdline)" "*kasan_multi_shot*" "KASAN goes on after its first find"
 	# Whoever dies or finds something has lockdep switched off.
 	eq "$(($(cat /proc/sys/kernel/tainted) & (1 << 5 | 1 << 7 | 1 << 9)))" 0 "nothing bad was found so far"
-	eq "$(awk '/debug_locks:/ { print $2 }' /proc/lockdep_stats)" 1 "lockdep"
+	eq "$(awk '/debug_locks:/ { print $2 }' /proc/lockdep_stats) $(cat /proc/sys/kernel/prove_locking)" "1 1" "lockdep"
 	eq "$(cat $debug/dma-api/disabled)" N "DMA debugging"
 	run_ok test "$(cat $debug/dma-api/nr_total_entries)" -gt 0
 	run_ok grep -q "[1-9]" $debug/debug_objects/stats
