@@ -119,7 +119,8 @@ if why and not failed:
 print(f"of {nth - 1} allocations {failed} had it fail, {survived} did not")
 PYTHON
 
-# The kernel warns when it removes an interrupt of which it could not make all files.
+# The kernel warns when it removes an interrupt of which it could not make all files. For want of memory to note that
+# a BAR is taken it says that it was taken already.
 # limit: 1200
 # needs: debug
 # allow: remove_proc_entry
@@ -129,7 +130,7 @@ case_probe() {
 	load || die "loading $DRIVER"
 	echo "$DRIVER" >"$PCI/$A/driver_override"
 	failures_in "$DRIVER"
-	each_failure "binding" "Cannot allocate memory" "write /sys/bus/pci/drivers/$DRIVER/unbind $A" \
+	each_failure "binding" "Cannot allocate memory|Device or resource busy" "write /sys/bus/pci/drivers/$DRIVER/unbind $A" \
 		"! test -e $PCI/$A/driver && ! grep $DRIVER-$A /proc/interrupts" \
 		write "/sys/bus/pci/drivers/$DRIVER/bind" "$A"
 	run_ok bind_driver "$A"
@@ -174,14 +175,15 @@ case_virtio_net() {
 	they_ping
 }
 
-# each_failure_of_a_process WHAT ARGUMENT...: of vhost-client, with both devices at the end
+# each_failure_of_a_process WHAT ARGUMENT...: of vhost-client, with both devices at the end. Whatever is wrong with
+# a mapping, vhost says EFAULT (vhost_chr_write_iter()).
 each_failure_of_a_process() {
 	local what=$1 pinned
 	shift
 	vhost_pair 0
 	pinned=$(pinned_pages)
 	failures_in "$DRIVER"
-	each_failure "$what" "Cannot allocate memory|os error 12|the status is 0x" true "exec $CLIENT transfer $NODE_A $NODE_B --count 20" \
+	each_failure "$what" "Cannot allocate memory|os error 12|cannot map .*os error 14|the status is 0x" true "exec $CLIENT transfer $NODE_A $NODE_B --count 20" \
 		"$CLIENT" "$1" "$NODE_A" "$NODE_B" "${@:2}"
 	run_ok "$CLIENT" transfer "$NODE_A" "$NODE_B" --count 100
 	# Nobody looks for lost memory that is a process's.
@@ -201,13 +203,12 @@ case_suspend() {
 	each_failure_of_a_process "stopping and going on" suspend --rounds 1 --count 100 --way resume
 }
 
-# The state file, statistics, and what netlink tells.
+# What netlink tells needs no memory of the driver's: nobody has to be told of any that there was not.
 # limit: 600
 # needs: debug
 case_getters() {
 	vhost_pair 0
 	failures_in "$DRIVER"
-	each_failure "reading the state file" "Cannot allocate memory" true true cat "$DEBUG/vf_vdpa-$A/state"
-	each_failure "showing the configuration" "Cannot allocate memory" true true vdpa dev config show a
+	each_failure "showing the configuration" "" true true vdpa dev config show a
 	run_ok "$CLIENT" transfer "$NODE_A" "$NODE_B" --count 100
 }
