@@ -120,10 +120,13 @@ print(f"of {nth - 1} allocations {failed} had it fail, {survived} did not")
 PYTHON
 
 # The kernel warns when it removes an interrupt of which it could not make all files. For want of memory to note that
-# a BAR is taken it says that it was taken already.
+# a BAR is taken it says that it was taken already. (What has a trace of calls has a first line, too, which is looked at.)
 # limit: 1200
 # needs: debug
 # allow: remove_proc_entry
+# allow: Modules linked in:
+# allow: Call Trace:
+# allow: kmemleak: Cannot allocate a scan area
 case_probe() {
 	make_vfs 2 || die "making VFs"
 	A=$(vf 0)
