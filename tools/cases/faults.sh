@@ -28,7 +28,7 @@ failures_in() {
 # each_failure WHAT WHY UNDO LEFT COMMAND...: runs the command once for each of its allocations,
 # which fails. If the command then fails, it says something that has the pattern WHY, and LEFT
 # succeeds: nothing is left of it. If it does not, UNDO is run. The last run, in which nothing is
-# left to fail, has to succeed. Nobody has lost memory then. WHY is empty if nobody is told.
+# left to fail, has to succeed. Nobody has lost memory then. WHY is empty if it must not fail.
 #
 # A command is `write FILE TEXT`, or a program; UNDO and LEFT are strings with one of these, or for
 # the shell. All of it is one process, as those are slow to start on such a kernel.
@@ -105,7 +105,7 @@ for nth in range(1, 1000):
     if not injected:
         sys.exit(f"it fails although no allocation does: {said}")
     failed += 1
-    if not re.search(why, said):
+    if not why or not re.search(why, said):
         sys.exit(f"allocation {nth}: it does not say why: {said}")
     status, more, _ = run(line(left))
     if status:
