@@ -127,7 +127,12 @@ impl AsFd for Device {
 impl Device {
     /// Opens the device and nothing else.
     pub fn open(path: &Path) -> Result<Self> {
-        let memory = Memory::new()?;
+        Self::open_with(path, memory::SIZE)
+    }
+
+    /// As [`Device::open`], with so many bytes of memory.
+    pub fn open_with(path: &Path, size: u64) -> Result<Self> {
+        let memory = Memory::new(size)?;
         let file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -165,7 +170,7 @@ impl Device {
             "backend features {offered:#x} lack messages of version 2"
         );
         self.accept_backend_features(0)?;
-        self.map(memory::BASE, memory::SIZE)
+        self.map(memory::BASE, self.memory.size())
     }
 
     /// Lets the device reach a part of the memory.
@@ -221,7 +226,7 @@ impl Device {
         let mut bytes = Vec::new();
         bytes.extend(2_u32.to_ne_bytes());
         bytes.extend(asid.to_ne_bytes());
-        for word in [iova, memory::SIZE, start] {
+        for word in [iova, self.memory.size(), start] {
             bytes.extend(word.to_ne_bytes());
         }
         // VHOST_ACCESS_RW.

@@ -14,7 +14,7 @@ use vm_memory::{Bytes, FileOffset, GuestAddress, GuestMemoryBackend, GuestMemory
 /// and below 4 GiB without touching the interrupt window at 0xfee0_0000.
 pub const BASE: u64 = 0x1000_0000;
 
-/// Bytes of the mapping.
+/// Bytes of the mapping, unless somebody wants fewer.
 pub const SIZE: u64 = 8 << 20;
 
 /// Device-visible memory; a clone shares the mapping and the allocation mark. One thread hands it out; any may
@@ -23,27 +23,37 @@ pub const SIZE: u64 = 8 << 20;
 pub struct Memory {
     map: Arc<GuestMemoryMmap>,
     next: Arc<AtomicU64>,
+    size: u64,
 }
 
 impl Memory {
-    /// Maps zero-filled memory in this process; the device sees it once it is mapped there, too.
+    /// Maps `size` bytes, all zero, in this process; the device sees them once they are mapped there, too.
     ///
     /// It is that of a file, and shared: vhost-vdpa leaves out all other memory, without a word, for
     /// devices that are software and reach it by the addresses of the process.
-    pub fn new() -> Result<Self> {
-        let size = usize::try_from(SIZE)?;
+    pub fn new(size: u64) -> Result<Self> {
         let file = File::from(
             memfd_create("vdpa-user", MFdFlags::MFD_CLOEXEC)
                 .context("cannot make memory for the device")?,
         );
-        file.set_len(SIZE)?;
-        let range = (GuestAddress(BASE), size, Some(FileOffset::new(file, 0)));
+        file.set_len(size)?;
+        let range = (
+            GuestAddress(BASE),
+            usize::try_from(size)?,
+            Some(FileOffset::new(file, 0)),
+        );
         let map = GuestMemoryMmap::from_ranges_with_files([range])
             .context("cannot map memory for the device")?;
         Ok(Self {
             map: Arc::new(map),
             next: Arc::new(AtomicU64::new(BASE)),
+            size,
         })
+    }
+
+    /// Bytes of the mapping.
+    pub fn size(&self) -> u64 {
+        self.size
     }
 
     /// The address space object the `vhost` crate wants.
@@ -60,7 +70,7 @@ impl Memory {
     pub fn allocate(&self, length: u64, align: u64) -> Result<u64> {
         let start = self.next.load(Ordering::Relaxed).next_multiple_of(align);
         ensure!(
-            start + length <= BASE + SIZE,
+            start + length <= BASE + self.size,
             "out of device memory: {length} bytes wanted at {start:#x}"
         );
         self.next.store(start + length, Ordering::Relaxed);
@@ -77,7 +87,7 @@ impl Memory {
     /// Takes everything back and zeroes it: for a new start on the same device.
     pub fn clear(&self) -> Result<()> {
         self.next.store(BASE, Ordering::Relaxed);
-        self.write(BASE, &vec![0; usize::try_from(SIZE)?])
+        self.write(BASE, &vec![0; usize::try_from(self.size)?])
     }
 
     /// Copies bytes in.
@@ -110,7 +120,7 @@ mod tests {
 
     #[test]
     fn allocation_is_aligned_disjoint_and_bounded() {
-        let memory = Memory::new().unwrap();
+        let memory = Memory::new(SIZE).unwrap();
         let first = memory.allocate(10, 1).unwrap();
         let second = memory.allocate(4096, 4096).unwrap();
         assert_eq!(second % 4096, 0);
@@ -120,7 +130,7 @@ mod tests {
 
     #[test]
     fn words_are_little_endian() {
-        let memory = Memory::new().unwrap();
+        let memory = Memory::new(SIZE).unwrap();
         memory.store16(BASE, 0x1234).unwrap();
         let mut bytes = [0; 2];
         memory.read(BASE, &mut bytes).unwrap();

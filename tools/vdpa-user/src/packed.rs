@@ -221,10 +221,11 @@ impl Ring for Packed {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::memory::SIZE;
 
     #[test]
     fn goes_round_with_chains_that_straddle_the_end() {
-        let memory = Memory::new().unwrap();
+        let memory = Memory::new(SIZE).unwrap();
         let mut ring = Packed::new(&memory, 5, false).unwrap();
         let buffer = Buffer {
             address: 0x5000,
@@ -258,7 +259,7 @@ mod tests {
 
     #[test]
     fn a_device_that_asked_for_silence_is_not_notified() {
-        let memory = Memory::new().unwrap();
+        let memory = Memory::new(SIZE).unwrap();
         let mut ring = Packed::new(&memory, 4, true).unwrap();
         let buffer = Buffer {
             address: 0x5000,

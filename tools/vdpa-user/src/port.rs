@@ -11,6 +11,7 @@ use vmm_sys_util::eventfd::EventFd;
 
 use crate::device::{Device, feature, status};
 use crate::frame;
+use crate::memory;
 use crate::merge::{Merge, PART};
 use crate::queue::{BUFFER, Queue};
 use crate::ring::{Buffer, Used};
@@ -41,6 +42,9 @@ pub struct Setup {
     /// Receive into small buffers, of which a frame takes several
     #[arg(long)]
     pub merge: bool,
+    /// Bytes of memory that the device is given, if [`Port::open`] opens it
+    #[arg(long, default_value_t = memory::SIZE)]
+    pub memory: u64,
     /// Map the doorbells instead of writing to events
     #[arg(skip)]
     pub doorbell: bool,
@@ -67,6 +71,7 @@ impl Default for Setup {
             size: 256,
             start: 0,
             merge: false,
+            memory: memory::SIZE,
             doorbell: false,
             late: false,
             control: false,
@@ -112,7 +117,7 @@ pub struct Port {
 impl Port {
     /// Opens a device and brings it up.
     pub fn open(path: &Path, setup: Setup) -> Result<Self> {
-        let mut device = Device::open(path)?;
+        let mut device = Device::open_with(path, setup.memory)?;
         device.claim()?;
         Self::start(device, setup).with_context(|| format!("bringing up {}", path.display()))
     }

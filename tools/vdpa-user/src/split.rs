@@ -197,6 +197,7 @@ impl Ring for Split {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::memory::SIZE;
 
     fn device_uses(ring: &Split, position: u16, id: u32, written: u32) {
         let memory = &ring.memory;
@@ -217,7 +218,7 @@ mod tests {
 
     #[test]
     fn goes_round_and_wraps() {
-        let memory = Memory::new().unwrap();
+        let memory = Memory::new(SIZE).unwrap();
         let mut ring = Split::new(&memory, 4, false).unwrap();
         for round in 0..200_000_u32 {
             ring.add(&[buffer(), buffer()], round).unwrap();
@@ -241,7 +242,7 @@ mod tests {
 
     #[test]
     fn says_whether_interrupts_are_wanted() {
-        let memory = Memory::new().unwrap();
+        let memory = Memory::new(SIZE).unwrap();
         let mut ring = Split::new(&memory, 4, false).unwrap();
         ring.disarm().unwrap();
         assert_eq!(memory.load16(ring.areas.driver).unwrap(), NO_INTERRUPT);
@@ -269,7 +270,7 @@ mod tests {
 
     #[test]
     fn refuses_what_a_broken_device_returns() {
-        let memory = Memory::new().unwrap();
+        let memory = Memory::new(SIZE).unwrap();
         let mut ring = Split::new(&memory, 4, false).unwrap();
         ring.add(&[buffer()], 1).unwrap();
         ring.publish().unwrap();
@@ -281,7 +282,7 @@ mod tests {
 
     #[test]
     fn a_full_ring_is_an_error() {
-        let memory = Memory::new().unwrap();
+        let memory = Memory::new(SIZE).unwrap();
         let mut ring = Split::new(&memory, 2, false).unwrap();
         ring.add(&[buffer(), buffer()], 0).unwrap();
         assert!(ring.add(&[buffer()], 1).is_err());

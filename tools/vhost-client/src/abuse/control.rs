@@ -26,6 +26,7 @@ const SETUP: Setup = Setup {
     size: 64,
     start: 0,
     merge: false,
+    memory: memory::SIZE,
     doorbell: false,
     late: false,
     control: true,

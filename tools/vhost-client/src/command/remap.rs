@@ -27,12 +27,13 @@ pub fn run(report: &mut Report, wire: &Wire, rounds: u32, setup: Setup) -> Resul
         ports.iter_mut().try_for_each(Port::come_to_rest)?;
         for port in &ports {
             let device = &port.device;
+            let size = device.memory.size();
             // A mapping that nobody uses comes and goes beside.
-            let beside = memory::BASE + 2 * memory::SIZE;
-            device.map_at(beside, memory::SIZE, device.memory.host_address()?)?;
-            device.unmap(beside, memory::SIZE)?;
-            device.unmap(memory::BASE, memory::SIZE)?;
-            device.map(memory::BASE, memory::SIZE)?;
+            let beside = memory::BASE + 2 * size;
+            device.map_at(beside, size, device.memory.host_address()?)?;
+            device.unmap(beside, size)?;
+            device.unmap(memory::BASE, size)?;
+            device.map(memory::BASE, size)?;
         }
         let went = exchange::verify(&mut ports, &BOTH, FRAMES);
         report.step(
@@ -61,7 +62,8 @@ pub fn run(report: &mut Report, wire: &Wire, rounds: u32, setup: Setup) -> Resul
 
 /// Takes the memory away and kicks: whoever serves the rings finds them gone.
 fn without_rings(report: &mut Report, port: Port) -> Result<Device> {
-    port.device.unmap(memory::BASE, memory::SIZE)?;
+    let size = port.device.memory.size();
+    port.device.unmap(memory::BASE, size)?;
     for pair in &port.pairs {
         pair.transmit.ring_doorbell()?;
     }
@@ -73,6 +75,6 @@ fn without_rings(report: &mut Report, port: Port) -> Result<Device> {
         demands,
     );
     let device = port.stop().context("resetting it")?;
-    device.map(memory::BASE, memory::SIZE)?;
+    device.map(memory::BASE, size)?;
     Ok(device)
 }
