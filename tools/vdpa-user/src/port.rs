@@ -42,7 +42,7 @@ pub struct Setup {
     /// Receive into small buffers, of which a frame takes several
     #[arg(long)]
     pub merge: bool,
-    /// Bytes of memory that the device is given, if [`Port::open`] opens it
+    /// Bytes of memory that the device is given when it is opened
     #[arg(long, default_value_t = memory::SIZE)]
     pub memory: u64,
     /// Map the doorbells instead of writing to events
