@@ -367,7 +367,8 @@ impl Function<'_> {
         let tells = !control.kernel_consumer && policy::is_movable(control.accepted);
         let index = if tells {
             result
-                .and_then(|()| self.standing(control, vq, &mut Looks::new()))
+                .and_then(|()| self.words(control))
+                .and_then(|mut words| self.standing(control, vq, &mut Looks::new(), &mut words))
                 .ok()
         } else {
             Some(0)

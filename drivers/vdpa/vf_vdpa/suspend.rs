@@ -93,6 +93,7 @@ impl Function<'_> {
     /// # Errors
     ///
     /// - `EOPNOTSUPP` if the rings do not tell, and if the consumer is the kernel.
+    /// - `ENOMEM`: it goes on.
     /// - `EBUSY` if the device does not finish what must be finished: it goes on.
     /// - `EIO` if the device cannot be stopped, or has not kept the order, or its rings make no
     ///   sense: it demands a reset.
@@ -109,6 +110,8 @@ impl Function<'_> {
         if control.kernel_consumer || !policy::is_movable(control.accepted) {
             return Err(EOPNOTSUPP);
         }
+        // Once the queues have stopped it would be too late to have no memory.
+        let mut words = self.words(control)?;
         for queue in &self.shared.receivers.queues {
             queue.gate().close_kicks();
         }
@@ -123,7 +126,7 @@ impl Function<'_> {
         let means = self.means();
         let result = means
             .stop(self, control, profile)
-            .and_then(|()| self.note_standings(control, profile, means))
+            .and_then(|()| self.note_standings(control, profile, means, &mut words))
             // The PCI core may have taken the function meanwhile, or a ring was found broken by
             // whoever served it.
             .and_then(|()| {
@@ -220,6 +223,7 @@ impl Function<'_> {
         control: &mut Control,
         profile: &Profile,
         means: &dyn Means,
+        words: &mut [u64],
     ) -> Result {
         let mut looks = Looks::new();
 
@@ -234,7 +238,7 @@ impl Function<'_> {
                 HardwareQueue::Parked => &mut none,
                 _ => &mut looks,
             };
-            let index = match self.standing(control, vq, looks) {
+            let index = match self.standing(control, vq, looks, words) {
                 Ok(index) => Some(index),
                 Err(_) if hardware == HardwareQueue::Parked => None,
                 Err(error) => return Err(error),
@@ -253,6 +257,19 @@ impl Function<'_> {
         Ok(())
     }
 
+    /// Returns what [`Self::standing`] notes chains in, of any of the virtqueues.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`, after a log line.
+    pub(crate) fn words(&self, control: &Control) -> Result<KVec<u64>> {
+        let rings = control.queues.iter().filter_map(|queue| queue.programmed);
+        let most = rings.map(|ring| ring.size.words()).max();
+
+        let words = KVec::from_elem(0, most.unwrap_or(0), GFP_KERNEL);
+        Ok(words.inspect_err(|_| self.complain(fmt!("no memory to find out where it stands")))?)
+    }
+
     /// Finds out where a virtqueue stands, which has been stopped. Its ring is looked at again, as far as `looks`
     /// allow it, while it is not clear: what the consumer shows meanwhile may hide what the device has done, as
     /// any lap of the ring does.
@@ -265,6 +282,7 @@ impl Function<'_> {
         control: &mut Control,
         vq: u16,
         looks: &mut Looks,
+        words: &mut [u64],
     ) -> Result<u16> {
         let receiver = self.shared.receivers.queue(vq).ok_or(EINVAL)?;
         let served = receiver.with_server(|server| match server {
@@ -280,15 +298,11 @@ impl Function<'_> {
         }
         let memory = self.data_memory(control)?;
         let ring = control.queue(vq).ok_or(EINVAL)?.programmed.ok_or(EIO)?;
-        let mut words = KVec::from_elem(0, ring.size.words(), GFP_KERNEL).inspect_err(|_| {
-            self.complain(fmt!(
-                "virtqueue {vq}: no memory to find out where it stands"
-            ));
-        })?;
+        let words = words.get_mut(..ring.size.words()).ok_or(EINVAL)?;
         let found = loop {
             words.fill(0);
             // A device that serves a queue by itself began at the beginning.
-            match standing::find(&*memory, ring.size, ring.addresses, 0, &mut words) {
+            match standing::find(&*memory, ring.size, ring.addresses, 0, words) {
                 Err(StandingError::Order { .. }) if looks.again() => {}
                 found => break found,
             }
