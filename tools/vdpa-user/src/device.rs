@@ -160,6 +160,11 @@ impl Device {
 
     /// Becomes the owner and maps [`Device::memory`].
     pub fn claim(&mut self) -> Result<()> {
+        self.claim_in_pieces(self.memory.size())
+    }
+
+    /// As [`Device::claim`], with a mapping for each `piece` bytes of the memory.
+    pub fn claim_in_pieces(&mut self, piece: u64) -> Result<()> {
         // Every page is pinned and counted against this limit, once for each device.
         setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY)
             .context("cannot lift the limit of locked memory: run as root")?;
@@ -170,7 +175,13 @@ impl Device {
             "backend features {offered:#x} lack messages of version 2"
         );
         self.accept_backend_features(0)?;
-        self.map(memory::BASE, self.memory.size())
+        let end = memory::BASE + self.memory.size();
+        let mut next = memory::BASE;
+        while next < end {
+            self.map(next, piece.min(end - next))?;
+            next += piece;
+        }
+        Ok(())
     }
 
     /// Lets the device reach a part of the memory.

@@ -10,8 +10,8 @@ use nix::sys::eventfd::EfdFlags;
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::device::{Device, feature, status};
+use crate::doorbell::PAGE;
 use crate::frame;
-use crate::memory;
 use crate::merge::{Merge, PART};
 use crate::queue::{BUFFER, Queue};
 use crate::ring::{Buffer, Used};
@@ -42,9 +42,9 @@ pub struct Setup {
     /// Receive into small buffers, of which a frame takes several
     #[arg(long)]
     pub merge: bool,
-    /// Bytes of memory that the device is given when it is opened
-    #[arg(long, default_value_t = memory::SIZE)]
-    pub memory: u64,
+    /// Give the device so many pages of memory when it is opened, each in a mapping of its own
+    #[arg(long)]
+    pub pages: Option<u16>,
     /// Map the doorbells instead of writing to events
     #[arg(skip)]
     pub doorbell: bool,
@@ -71,7 +71,7 @@ impl Default for Setup {
             size: 256,
             start: 0,
             merge: false,
-            memory: memory::SIZE,
+            pages: None,
             doorbell: false,
             late: false,
             control: false,
@@ -117,8 +117,15 @@ pub struct Port {
 impl Port {
     /// Opens a device and brings it up.
     pub fn open(path: &Path, setup: Setup) -> Result<Self> {
-        let mut device = Device::open_with(path, setup.memory)?;
-        device.claim()?;
+        let mut device;
+        if let Some(pages) = setup.pages {
+            let page = u64::try_from(PAGE)?;
+            device = Device::open_with(path, u64::from(pages) * page)?;
+            device.claim_in_pieces(page)?;
+        } else {
+            device = Device::open(path)?;
+            device.claim()?;
+        }
         Self::start(device, setup).with_context(|| format!("bringing up {}", path.display()))
     }
 

@@ -26,7 +26,7 @@ const SETUP: Setup = Setup {
     size: 64,
     start: 0,
     merge: false,
-    memory: memory::SIZE,
+    pages: None,
     doorbell: false,
     late: false,
     control: true,
