@@ -184,14 +184,15 @@ case_virtio_net() {
 LITTLE=(--size 8 --pages 16)
 
 # each_failure_of_a_process WHAT ARGUMENT...: of vhost-client, with both devices at the end. Whatever is wrong with
-# a mapping, vhost says EFAULT (vhost_chr_write_iter()).
+# a mapping, vhost says EFAULT (vhost_chr_write_iter()). A device that cannot go on demands a reset.
 each_failure_of_a_process() {
 	local what=$1 pinned
 	shift
 	vhost_pair 0
 	pinned=$(pinned_pages)
 	failures_in "$DRIVER"
-	each_failure "$what" "Cannot allocate memory|os error 12|cannot map .*os error 14|the status is 0x" true "exec $CLIENT transfer $NODE_A $NODE_B --count 20 ${LITTLE[*]}" \
+	each_failure "$what" "Cannot allocate memory|os error 12|cannot map .*os error 14|the status is 0x|VHOST_VDPA_RESUME: EIO" true \
+		"exec $CLIENT transfer $NODE_A $NODE_B --count 20 ${LITTLE[*]}" \
 		"$CLIENT" "$1" "$NODE_A" "$NODE_B" "${LITTLE[@]}" "${@:2}"
 	run_ok "$CLIENT" transfer "$NODE_A" "$NODE_B" --count 100
 	# Nobody looks for lost memory that is a process's.
