@@ -203,7 +203,7 @@ each_failure_of_a_process() {
 # give a function back to the domain of the DMA API for want of memory: upstream.md.
 # limit: 1800
 # needs: debug
-# allow: iommu_detach_device
+# allow: iommu.c:158 at iommu_detach_device
 # allow: Modules linked in:
 # allow: Call Trace:
 case_use() {
@@ -212,7 +212,7 @@ case_use() {
 
 # limit: 1800
 # needs: debug
-# allow: iommu_detach_device
+# allow: iommu.c:158 at iommu_detach_device
 # allow: Modules linked in:
 # allow: Call Trace:
 case_suspend() {
