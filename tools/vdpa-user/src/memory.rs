@@ -23,7 +23,6 @@ pub const SIZE: u64 = 8 << 20;
 pub struct Memory {
     map: Arc<GuestMemoryMmap>,
     next: Arc<AtomicU64>,
-    size: u64,
 }
 
 impl Memory {
@@ -47,13 +46,12 @@ impl Memory {
         Ok(Self {
             map: Arc::new(map),
             next: Arc::new(AtomicU64::new(BASE)),
-            size,
         })
     }
 
     /// Bytes of the mapping.
     pub fn size(&self) -> u64 {
-        self.size
+        self.map.last_addr().0 + 1 - BASE
     }
 
     /// The address space object the `vhost` crate wants.
@@ -70,7 +68,7 @@ impl Memory {
     pub fn allocate(&self, length: u64, align: u64) -> Result<u64> {
         let start = self.next.load(Ordering::Relaxed).next_multiple_of(align);
         ensure!(
-            start + length <= BASE + self.size,
+            start + length <= BASE + self.size(),
             "out of device memory: {length} bytes wanted at {start:#x}"
         );
         self.next.store(start + length, Ordering::Relaxed);
@@ -87,7 +85,7 @@ impl Memory {
     /// Takes everything back and zeroes it: for a new start on the same device.
     pub fn clear(&self) -> Result<()> {
         self.next.store(BASE, Ordering::Relaxed);
-        self.write(BASE, &vec![0; usize::try_from(self.size)?])
+        self.write(BASE, &vec![0; usize::try_from(self.size())?])
     }
 
     /// Copies bytes in.
