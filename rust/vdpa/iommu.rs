@@ -40,6 +40,10 @@ use kernel::{
 };
 use virtio::iova;
 
+mod reserved;
+
+use reserved::Reserved;
+
 /// Why a function can have no domain of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unavailable {
@@ -73,11 +77,19 @@ pub enum Attached {
     Own,
 }
 
+/// What is known of where a function is attached.
+struct Place {
+    attached: Attached,
+    /// The function may be in another domain than the kernel believes, or in none: it was given back to that of
+    /// the DMA API, by a call that cannot say whether it has failed, or has failed to leave it.
+    unsettled: bool,
+}
+
 /// A paging domain for one function.
 ///
 /// # Invariants
 ///
-/// - `domain` is a paging domain that `self` owns, attached to the function if `attached` says so.
+/// - `domain` is a paging domain that `self` owns, attached to the function if `place` says so.
 /// - What it maps of memory is in `mappings`, and nothing else is.
 #[pin_data(PinnedDrop)]
 pub struct Domain<'bound> {
@@ -86,7 +98,7 @@ pub struct Domain<'bound> {
     reserved: Reserved,
     /// Held while the domain changes.
     #[pin]
-    attached: Mutex<Attached>,
+    place: Mutex<Place>,
     #[pin]
     mappings: Mappings,
 }
@@ -94,7 +106,7 @@ pub struct Domain<'bound> {
 // SAFETY: A domain may be used from any thread that may sleep. What else there is is `Send`.
 unsafe impl Send for Domain<'_> {}
 
-// SAFETY: What changes a domain is serialized by `attached`; what does not change is read without.
+// SAFETY: What changes a domain is serialized by `place`; what does not change is read without.
 unsafe impl Sync for Domain<'_> {}
 
 /// A domain that nothing was done with. Dropping it frees it.
@@ -129,65 +141,6 @@ fn has_isolated_interrupts(pdev: &pci::Device<Bound>) -> bool {
     }
 }
 
-/// The addresses of a function that do not lead to memory.
-struct Reserved {
-    /// The addresses that cannot be mapped.
-    ranges: KVec<iova::Range>,
-    /// Where the kernel maps what interrupts are written to, if the IOMMU translates that.
-    interrupts: Option<u64>,
-}
-
-/// Reads which addresses of a function do not lead to memory.
-///
-/// # Errors
-///
-/// `ENOMEM`
-fn reserved(pdev: &pci::Device<Bound>) -> Result<Reserved> {
-    let mut ranges = KVec::new();
-    let mut interrupts = None;
-    let mut untranslated = false;
-    let mut list = bindings::list_head::default();
-    let head = &raw mut list;
-    let mut result = Ok(());
-
-    // SAFETY: The list is initialized before it is filled, and emptied before it goes out of scope.
-    // What is on it is part of an `iommu_resv_region`.
-    unsafe {
-        (*head).next = head;
-        (*head).prev = head;
-        bindings::iommu_get_resv_regions(as_device(pdev), head);
-        let mut entry = (*head).next;
-        while entry != head {
-            let region = kernel::container_of!(entry, bindings::iommu_resv_region, list);
-            let range = u64::try_from((*region).length)
-                .ok()
-                .and_then(|length| iova::Range::from_size((*region).start, length));
-
-            match (*region).type_ {
-                bindings::iommu_resv_type_IOMMU_RESV_SW_MSI => interrupts = Some((*region).start),
-                // Comes before the one above, where both are named.
-                bindings::iommu_resv_type_IOMMU_RESV_MSI => untranslated = true,
-                _ => {}
-            }
-            match ((*region).type_, range) {
-                // A range that the firmware wants mapped as it is, unless a driver has taken over.
-                (bindings::iommu_resv_type_IOMMU_RESV_DIRECT_RELAXABLE, _) | (_, None) => {}
-                (_, Some(range)) => {
-                    if ranges.push(range, GFP_KERNEL).is_err() {
-                        result = Err(ENOMEM);
-                    }
-                }
-            }
-            entry = (*entry).next;
-        }
-        bindings::iommu_put_resv_regions(as_device(pdev), head);
-    }
-    result.map(|()| Reserved {
-        ranges,
-        interrupts: interrupts.filter(|_| !untranslated),
-    })
-}
-
 impl<'bound> Domain<'bound> {
     /// Returns an initializer for an empty domain that the function is not attached to.
     ///
@@ -210,7 +163,7 @@ impl<'bound> Domain<'bound> {
         if !coherent {
             return Err(Unavailable::NotCoherent);
         }
-        let reserved = reserved(pdev).map_err(Unavailable::Failed)?;
+        let reserved = Reserved::read(pdev).map_err(Unavailable::Failed)?;
         if !has_isolated_interrupts(pdev) {
             return Err(Unavailable::OpenInterrupts);
         }
@@ -235,7 +188,13 @@ impl<'bound> Domain<'bound> {
                 domain
             },
             reserved,
-            attached <- new_mutex!(Attached::DmaApi, "vdpa::iommu::Domain"),
+            place <- new_mutex!(
+                Place {
+                    attached: Attached::DmaApi,
+                    unsettled: false,
+                },
+                "vdpa::iommu::Domain"
+            ),
             mappings <- Mappings::new(),
         }))
     }
@@ -265,7 +224,7 @@ impl<'bound> Domain<'bound> {
 
     /// Returns which domain the function is attached to.
     pub fn attached(&self) -> Attached {
-        *self.attached.lock()
+        self.place.lock().attached
     }
 
     /// Attaches the function to the domain, unless it is already. May sleep.
@@ -277,28 +236,63 @@ impl<'bound> Domain<'bound> {
     /// - `EINVAL` if others share its IOMMU group, from which it could not be told.
     /// - `EBUSY` if somebody else has attached a domain, or while the function is being reset.
     pub fn attach(&self) -> Result {
-        let mut attached = self.attached.lock();
+        self.attach_locked(&mut self.place.lock())
+    }
 
-        if *attached == Attached::DmaApi {
+    fn attach_locked(&self, place: &mut Place) -> Result {
+        if place.attached == Attached::DmaApi {
             // SAFETY: The domain is valid; so is the device, which is bound. The C function refuses a
             // group that is shared, or that somebody else has attached.
-            to_result(unsafe {
+            let result = to_result(unsafe {
                 bindings::iommu_attach_device(self.domain.as_ptr(), as_device(self.pdev))
-            })?;
-            *attached = Attached::Own;
+            });
+            match result {
+                Ok(()) => place.attached = Attached::Own,
+                // Nothing was done.
+                Err(EINVAL | EBUSY) => {}
+                // The IOMMU's driver may have taken the function from the other domain already.
+                Err(_) => place.unsettled = true,
+            }
+            return result;
         }
         Ok(())
     }
 
     /// Gives the function back to the domain of the DMA API. May sleep.
+    ///
+    /// If that fails, for want of memory, the kernel warns and tells nobody: see
+    /// [`settle`](Self::settle).
     pub fn detach(&self) {
-        let mut attached = self.attached.lock();
+        self.detach_locked(&mut self.place.lock());
+    }
 
-        if *attached == Attached::Own {
+    fn detach_locked(&self, place: &mut Place) {
+        if place.attached == Attached::Own {
             // SAFETY: The domain is attached to the device, by this type alone: nobody else knows it.
             unsafe { bindings::iommu_detach_device(self.domain.as_ptr(), as_device(self.pdev)) };
-            *attached = Attached::DmaApi;
+            place.attached = Attached::DmaApi;
+            place.unsettled = true;
         }
+    }
+
+    /// Gives the function back to the domain of the DMA API, for somebody who needs that domain. May sleep.
+    ///
+    /// The kernel believes that a function is there which it could not give back, and does nothing for one
+    /// that is there. Thus what was given back before leaves that domain and comes back once more.
+    ///
+    /// # Errors
+    ///
+    /// As [`attach`](Self::attach): the function may be in another domain, or in none.
+    pub fn settle(&self) -> Result {
+        let mut place = self.place.lock();
+
+        self.detach_locked(&mut place);
+        if place.unsettled {
+            self.attach_locked(&mut place)?;
+            self.detach_locked(&mut place);
+            place.unsettled = false;
+        }
+        Ok(())
     }
 
     /// Returns whether nothing is mapped.
@@ -348,7 +342,7 @@ impl<'bound> Domain<'bound> {
         let first = c_ulong::try_from(range.first())?;
         let size = usize::try_from(range.size())?;
 
-        let _guard = self.attached.lock();
+        let _guard = self.place.lock();
         self.mappings.insert(held)?;
         // SAFETY: The domain is valid. The memory consists of pages that `mappings` holds until it
         // is not mapped any more; nothing else was mapped there.
@@ -372,7 +366,7 @@ impl<'bound> Domain<'bound> {
     /// Removes the mappings that have a part in a range. The function does not reach their memory any more
     /// when this returns. May sleep.
     pub fn unmap(&self, range: iova::Range) {
-        let _guard = self.attached.lock();
+        let _guard = self.place.lock();
 
         self.unmap_locked(range);
     }
@@ -396,8 +390,16 @@ impl<'bound> Domain<'bound> {
 #[pinned_drop]
 impl PinnedDrop for Domain<'_> {
     fn drop(self: Pin<&mut Self>) {
-        self.detach();
+        let settled = self.settle();
+
         self.unmap(iova::Range::ALL);
+        if settled.is_err() {
+            dev_err!(
+                self.pdev,
+                "cannot be given back by the IOMMU, which keeps an empty domain for it\n"
+            );
+            return;
+        }
         // SAFETY: By the type invariants: `self` owns the domain, which is not attached any more.
         unsafe { bindings::iommu_domain_free(self.domain.as_ptr()) };
     }

@@ -350,13 +350,18 @@ impl Function<'_> {
     ///
     /// # Errors
     ///
-    /// As [`map`](Self::map).
+    /// As [`map`](Self::map), and [`Domain::settle`].
     pub(crate) fn confine(&self, control: &Control) -> Result {
         if control.kernel_consumer {
-            if let Ok(space) = &self.space {
-                space.domain.detach();
-            }
-            return Ok(());
+            return match &self.space {
+                Ok(space) => space.domain.settle().inspect_err(|error| {
+                    self.complain(fmt!(
+                        "cannot leave its domain for that of the kernel (error {})",
+                        error.to_errno()
+                    ));
+                }),
+                Err(_) => Ok(()),
+            };
         }
         if control.incomplete {
             self.complain(fmt!("its consumer's memory could not be mapped again"));
