@@ -199,7 +199,8 @@ impl Function<'_> {
                 EINVAL
             })?;
         let receiver = self.shared.receivers.queue(vq).ok_or(EINVAL)?;
-        let buffer = ControlQueue::buffer()?;
+        let buffer = ControlQueue::buffer()
+            .inspect_err(|_| self.complain(fmt!("virtqueue {vq}: no memory to serve it")))?;
         let Some(requester) = control.requester.take() else {
             self.complain(fmt!("virtqueue {vq}: the device has no control queue"));
             return Err(EIO);

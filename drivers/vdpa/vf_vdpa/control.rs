@@ -90,6 +90,11 @@ impl HardwareQueue {
         }
     }
 
+    /// Returns whether nothing but its ring tells where it stands.
+    pub(crate) fn tells_by_its_ring(self) -> bool {
+        matches!(self, Self::Enabled | Self::Parked)
+    }
+
     /// Returns whether nobody works on it.
     pub(crate) fn rests(self) -> bool {
         matches!(self, Self::Disabled | Self::Frozen { .. })

@@ -37,6 +37,20 @@ const ALL_QUEUES: Delta = Delta::from_secs(2);
 /// The most of it that one of them takes up: a host may stand still once.
 const ONE_QUEUE: Delta = Delta::from_millis(500);
 
+/// Why a device that was stopped does not go on.
+pub(crate) enum NotOn {
+    /// There was no memory, and nothing was done: it is as it was.
+    NoMemory,
+    /// It may have gone on in part.
+    Broken,
+}
+
+impl From<Error> for NotOn {
+    fn from(_: Error) -> Self {
+        Self::Broken
+    }
+}
+
 /// A means of stopping a device so that it can go on.
 pub(crate) trait Means {
     /// Stops all data queues of a live device in hardware.
@@ -55,8 +69,13 @@ pub(crate) trait Means {
     ///
     /// # Errors
     ///
-    /// Any, after a log line. The device may have gone on in part.
-    fn go_on(&self, function: &Function<'_>, control: &mut Control, profile: &Profile) -> Result;
+    /// Any, after a log line.
+    fn go_on(
+        &self,
+        function: &Function<'_>,
+        control: &mut Control,
+        profile: &Profile,
+    ) -> Result<(), NotOn>;
 }
 
 /// The device suspends itself (`SUSPEND`, virtio 1.4), and loses nothing.
@@ -83,12 +102,17 @@ impl Means for Suspension {
         HardwareQueue::Frozen { index }
     }
 
-    fn go_on(&self, function: &Function<'_>, control: &mut Control, profile: &Profile) -> Result {
+    fn go_on(
+        &self,
+        function: &Function<'_>,
+        control: &mut Control,
+        profile: &Profile,
+    ) -> Result<(), NotOn> {
         if !function.is_as_it_was(control, profile) {
             // Nothing else may be told to a device that is suspended.
             FullReset.stop(function, control, profile)?;
             if control.phase != Phase::Suspended {
-                return Err(EIO);
+                return Err(NotOn::Broken);
             }
             for queue in &mut control.queues {
                 if queue.hardware.rests() {
@@ -116,7 +140,7 @@ impl Means for Suspension {
                 Text(function.shared.transport.status())
             ));
         })?;
-        function.be_live(control, profile)
+        Ok(function.be_live(control, profile)?)
     }
 }
 
@@ -149,18 +173,30 @@ impl Means for RingReset {
         Ok(())
     }
 
-    fn go_on(&self, function: &Function<'_>, control: &mut Control, profile: &Profile) -> Result {
+    fn go_on(
+        &self,
+        function: &Function<'_>,
+        control: &mut Control,
+        profile: &Profile,
+    ) -> Result<(), NotOn> {
         let status = function.shared.transport.status();
         if status.is_gone() {
             function.cut_off(control);
-            return Err(EIO);
+            return Err(NotOn::Broken);
         }
         if !status.contains(Status::DRIVER_OK) || status.contains(Status::NEEDS_RESET) {
             function.complain(fmt!("does not go on: its status is {}", Text(status)));
-            return Err(EIO);
+            return Err(NotOn::Broken);
         }
-        function.enable_data_queues(control, profile)?;
-        function.be_live(control, profile)
+        let queues =
+            function
+                .prepare_data_queues(control, profile)
+                .map_err(|error| match error {
+                    ENOMEM => NotOn::NoMemory,
+                    _ => NotOn::Broken,
+                })?;
+        function.enable_prepared(control, queues)?;
+        Ok(function.be_live(control, profile)?)
     }
 }
 
@@ -169,7 +205,12 @@ impl Means for FullReset {
         function.quiesce(control)
     }
 
-    fn go_on(&self, function: &Function<'_>, control: &mut Control, profile: &Profile) -> Result {
+    fn go_on(
+        &self,
+        function: &Function<'_>,
+        control: &mut Control,
+        profile: &Profile,
+    ) -> Result<(), NotOn> {
         let shown = control.status;
         let commanded = function.shared.limits.id == DeviceId::NET
             && control.accepted.contains(features::net::CTRL_VQ);
@@ -178,7 +219,7 @@ impl Means for FullReset {
             function.complain(fmt!(
                 "does not resume: nobody knows what its control queue has been told"
             ));
-            return Err(EIO);
+            return Err(NotOn::Broken);
         }
         if let Some(vq) = function.control_vq(profile, control.accepted) {
             function.end_control(control, vq);
@@ -188,7 +229,7 @@ impl Means for FullReset {
             .and_then(|()| function.start(control, profile));
         // The consumer has not been told of any of this.
         control.status = control.status.union(shown);
-        result
+        Ok(result?)
     }
 }
 

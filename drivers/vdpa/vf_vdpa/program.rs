@@ -11,15 +11,11 @@ use super::{
     function::Function,
     interrupts::Interrupts,
     limits::MULTIQUEUE,
-    profile::Profile,
-    relay_queue::RelayQueue,
-    served::Server,
-    suspend::Looks, //
+    profile::Profile, //
 };
 use kernel::{
     fmt,
-    prelude::*,
-    time::Instant, //
+    prelude::*, //
 };
 use vdpa::{
     virtio_pci::QueueLimits,
@@ -141,22 +137,6 @@ impl Function<'_> {
         Ok(())
     }
 
-    /// Enables all that the consumer has enabled but what the kernel serves.
-    ///
-    /// # Errors
-    ///
-    /// Any, after a log line.
-    pub(crate) fn enable_data_queues(&self, control: &mut Control, profile: &Profile) -> Result {
-        let served = self.control_vq(profile, control.accepted);
-
-        for vq in 0..profile.nvqs {
-            if control.queue(vq).is_some_and(|queue| queue.ready) && served != Some(vq) {
-                self.enable_queue(control, profile, vq)?;
-            }
-        }
-        Ok(())
-    }
-
     /// Sets up what is the driver's own in a device whose features were negotiated, and which is confined.
     ///
     /// # Errors
@@ -225,7 +205,9 @@ impl Function<'_> {
             self.disable_queue(control, profile, vq);
             return Ok(());
         }
-        let result = self.enable_queue(control, profile, vq);
+        let result = self
+            .prepare_queue(control, profile, vq)
+            .and_then(|queue| self.enable_queue(control, queue));
         if result.is_ok() {
             self.open_gate(control, profile, vq);
         } else if let Some(queue) = control.queue(vq) {
@@ -282,126 +264,6 @@ impl Function<'_> {
             vector: self.interrupts.access(control).vector(vq),
             doorbell: limits.doorbell,
         })
-    }
-
-    /// Programs a virtqueue, and enables it: by way of a relay if its device cannot start where the
-    /// consumer is.
-    ///
-    /// # Errors
-    ///
-    /// Any, after a log line.
-    pub(crate) fn enable_queue(&self, control: &mut Control, profile: &Profile, vq: u16) -> Result {
-        if control
-            .queue(vq)
-            .is_some_and(|queue| queue.hardware == HardwareQueue::Parked)
-        {
-            self.complain(fmt!(
-                "virtqueue {vq} cannot be enabled again before a reset"
-            ));
-            return Err(EBUSY);
-        }
-        let ring = self.ring(control, profile, vq)?;
-        let receiver = self.shared.receivers.queue(vq).ok_or(EINVAL)?;
-        // What is left of an earlier relay has the same place in the driver's window.
-        drop(receiver.end_serving());
-        let relay = if self.needs_relay(control, &ring) {
-            Some(self.relay(control, ring)?)
-        } else {
-            None
-        };
-        let addresses = relay.as_ref().map_or(ring.addresses, RelayQueue::addresses);
-
-        // The first interrupt may come at once.
-        receiver.gate().set_muted(false);
-        self.shared
-            .transport
-            .queue(&mut control.selector, ring.doorbell.index)
-            .enable(ring.size, &addresses, ring.vector)
-            .inspect_err(|error| {
-                self.complain(fmt!(
-                    "virtqueue {vq}: the device does not enable it (error {})",
-                    error.to_errno()
-                ));
-            })?;
-        let queue = control.queue(vq).ok_or(EINVAL)?;
-        queue.was_live = true;
-        queue.hardware = HardwareQueue::Enabled;
-        queue.since = Some(Instant::now());
-        queue.programmed = Some(ring);
-        if let Some(relay) = relay {
-            receiver.install(Server::Relay(relay));
-            queue.hardware = HardwareQueue::Relayed;
-        }
-        Ok(())
-    }
-
-    /// Stops one virtqueue of a live device, and nothing else.
-    fn disable_queue(&self, control: &mut Control, profile: &Profile, vq: u16) {
-        let Some(receiver) = self.shared.receivers.queue(vq) else {
-            return;
-        };
-        if !control.queue(vq).is_some_and(|queue| queue.hardware.runs()) {
-            return;
-        }
-        receiver.pause_serving();
-        receiver.gate().set_muted(true);
-
-        let result = self.stop_queue(control, profile, vq);
-        match result {
-            Err(_) if control.kernel_consumer => {
-                self.complain(fmt!(
-                    "virtqueue {vq} cannot be stopped before a reset, so the device is"
-                ));
-                // Its ring is freed next, by a virtio driver whose probe has failed: it does not reset.
-                self.give_up(control);
-                control.demand_reset();
-            }
-            Err(error) => self.complain(fmt!(
-                "virtqueue {vq} cannot be stopped before a reset (error {}), only muted: it goes on",
-                error.to_errno()
-            )),
-            Ok(()) => {}
-        }
-        // A process that enables it again wants to go on where its rings are. The kernel makes new
-        // ones, and so does whoever uses rings that do not tell.
-        let tells = !control.kernel_consumer && policy::is_movable(control.accepted);
-        let index = if tells {
-            result
-                .and_then(|()| self.words(control))
-                .and_then(|mut words| self.standing(control, vq, &mut Looks::new(), &mut words))
-                .ok()
-        } else {
-            Some(0)
-        };
-        if let Some(queue) = control.queue(vq) {
-            queue.index = index;
-            queue.hardware = match result {
-                Ok(()) => HardwareQueue::Disabled,
-                Err(_) => HardwareQueue::Parked,
-            };
-        }
-        receiver.gate().callback.call();
-    }
-
-    /// Stops a virtqueue in hardware.
-    ///
-    /// # Errors
-    ///
-    /// - `EOPNOTSUPP` if the function can only stop all of them.
-    /// - `EINVAL` if there is no such virtqueue.
-    /// - `ENODEV`, `ETIMEDOUT` if it does not stop.
-    pub(crate) fn stop_queue(&self, control: &mut Control, profile: &Profile, vq: u16) -> Result {
-        if !self.shared.limits.hidden.contains(Features::RING_RESET) {
-            return Err(EOPNOTSUPP);
-        }
-        let limits = self
-            .queue_limits(profile, control.accepted, vq)
-            .ok_or(EINVAL)?;
-
-        self.shared
-            .transport
-            .queue(&mut control.selector, limits.doorbell.index)
-            .reset()
     }
 
     /// Lets kicks of an enabled virtqueue through, and tells the consumer, if it is a process, to look:

@@ -10,7 +10,10 @@ use super::{
         VirtQueue, //
     },
     function::Function,
-    means::Means,
+    means::{
+        Means,
+        NotOn, //
+    },
     profile::Profile,
     queue::Queue,
     served::Server, //
@@ -53,14 +56,14 @@ const LOOKS: u32 = 500;
 const POLL: Delta = Delta::from_micros(200);
 
 /// How often rings may be looked at again.
-pub(crate) struct Looks {
+struct Looks {
     left: u32,
     began: Instant<Monotonic>,
 }
 
 impl Looks {
     /// Until the consumer has had time to show what it has written into them.
-    pub(crate) fn new() -> Self {
+    fn new() -> Self {
         Self {
             left: LOOKS,
             began: Instant::now(),
@@ -257,17 +260,40 @@ impl Function<'_> {
         Ok(())
     }
 
-    /// Returns what [`Self::standing`] notes chains in, of any of the virtqueues.
+    /// Returns what [`Self::standing`] notes chains in, of any of the virtqueues that the device serves by
+    /// itself.
     ///
     /// # Errors
     ///
     /// `ENOMEM`, after a log line.
-    pub(crate) fn words(&self, control: &Control) -> Result<KVec<u64>> {
-        let rings = control.queues.iter().filter_map(|queue| queue.programmed);
-        let most = rings.map(|ring| ring.size.words()).max();
+    fn words(&self, control: &Control) -> Result<KVec<u64>> {
+        let most = (control.queues.iter())
+            .filter(|queue| queue.hardware.tells_by_its_ring())
+            .filter_map(|queue| queue.programmed.map(|ring| ring.size.words()))
+            .max();
 
         let words = KVec::from_elem(0, most.unwrap_or(0), GFP_KERNEL);
         Ok(words.inspect_err(|_| self.complain(fmt!("no memory to find out where it stands")))?)
+    }
+
+    /// Finds out where the one virtqueue of a live device stands that has been stopped.
+    ///
+    /// # Errors
+    ///
+    /// Any, after a log line.
+    pub(crate) fn standing_alone(&self, control: &mut Control, vq: u16) -> Result<u16> {
+        let queue = control.queue(vq).ok_or(EINVAL)?;
+        let most = match queue.programmed {
+            Some(ring) if queue.hardware.tells_by_its_ring() => ring.size.words(),
+            _ => 0,
+        };
+        let mut words = KVec::from_elem(0, most, GFP_KERNEL).inspect_err(|_| {
+            self.complain(fmt!(
+                "virtqueue {vq}: no memory to find out where it stands"
+            ));
+        })?;
+
+        self.standing(control, vq, &mut Looks::new(), &mut words)
     }
 
     /// Finds out where a virtqueue stands, which has been stopped. Its ring is looked at again, as far as `looks`
@@ -277,7 +303,7 @@ impl Function<'_> {
     /// # Errors
     ///
     /// Any, after a log line.
-    pub(crate) fn standing(
+    fn standing(
         &self,
         control: &mut Control,
         vq: u16,
@@ -318,7 +344,8 @@ impl Function<'_> {
     ///
     /// # Errors
     ///
-    /// `EIO` if the device was not suspended, or does not go on: it demands a reset.
+    /// - `ENOMEM`: it stays suspended.
+    /// - `EIO` if the device was not suspended, or does not go on: it demands a reset.
     pub(crate) fn resume(&self, profile: &Profile) -> Result {
         let mut control = self.shared.control.lock();
         let control = &mut *control;
@@ -328,12 +355,15 @@ impl Function<'_> {
             Phase::Suspended => {}
             _ => return Err(EIO),
         }
-        let result = self.means().go_on(self, control, profile);
-        result.map_err(|_| {
-            self.give_up(control);
-            control.demand_reset();
-            EIO
-        })
+        match self.means().go_on(self, control, profile) {
+            Ok(()) => Ok(()),
+            Err(NotOn::NoMemory) => Err(ENOMEM),
+            Err(NotOn::Broken) => {
+                self.give_up(control);
+                control.demand_reset();
+                Err(EIO)
+            }
+        }
     }
 
     /// Sets the place from which a virtqueue shall go on.

@@ -21,6 +21,7 @@ mod driver;
 mod function;
 mod gate;
 mod hand_back;
+mod hardware_queue;
 mod interrupts;
 mod limits;
 mod means;
