@@ -12,11 +12,23 @@ FAILSLAB=/sys/kernel/debug/failslab
 # failures_in MODULE: from now on, those that a process asks for by its fail-nth concern
 # allocations with the module in their call chain.
 failures_in() {
-	[ -e "$FAILSLAB" ] || skip "this kernel lets no allocation fail on purpose: make check-debug"
-	local bounds
-	bounds=$(awk -v module="[$1]" '
+	failures_between "$(awk -v module="[$1]" '
 		$4 == module && $2 ~ /[tT]/ { if (!first || $1 "" < first) first = $1 ""; if ($1 "" > last) last = $1 "" }
-		END { print first, last }' /proc/kallsyms)
+		END { print first, last }' /proc/kallsyms)"
+}
+
+# failures_in_function NAME: those with a function of the kernel's in their call chain
+failures_in_function() {
+	failures_between "$(grep -i " t " /proc/kallsyms | sort | awk -v name="$1" '
+		first && $1 != first { print first, $1; exit }
+		$3 == name { first = $1 }')"
+}
+
+# failures_between "FIRST LAST": those with an address between these in their call chain
+failures_between() {
+	[ -e "$FAILSLAB" ] || skip "this kernel lets no allocation fail on purpose: make check-debug"
+	local bounds=$1
+	[ -n "${bounds% *}" ] || die "no such code"
 	echo N >$FAILSLAB/ignore-gfp-wait
 	echo N >$FAILSLAB/cache-filter
 	echo 0 >$FAILSLAB/verbose
@@ -183,15 +195,17 @@ case_virtio_net() {
 # of a mapping in several pieces vhost-vdpa loses pages when one fails (upstream.md).
 LITTLE=(--size 8 --pages 16)
 
-# each_failure_of_a_process WHAT ARGUMENT...: of vhost-client, with both devices at the end. Whatever is wrong with
-# a mapping, vhost says EFAULT (vhost_chr_write_iter()). A device that cannot go on demands a reset.
+# Whatever is wrong with a mapping, vhost says EFAULT (vhost_chr_write_iter()).
+NO_MAPPING="cannot map .*os error 14"
+
+# each_failure_of_a_process WHAT ARGUMENT...: of vhost-client, with both devices at the end. A device that does not start shows another status.
 each_failure_of_a_process() {
 	local what=$1 pinned
 	shift
 	vhost_pair 0
 	pinned=$(pinned_pages)
 	failures_in "$DRIVER"
-	each_failure "$what" "Cannot allocate memory|os error 12|cannot map .*os error 14|the status is 0x|VHOST_VDPA_RESUME: EIO" true \
+	each_failure "$what" "Cannot allocate memory|os error 12|$NO_MAPPING|the status is 0x" true \
 		"exec $CLIENT transfer $NODE_A $NODE_B --count 20 ${LITTLE[*]}" \
 		"$CLIENT" "$1" "$NODE_A" "$NODE_B" "${LITTLE[@]}" "${@:2}"
 	run_ok "$CLIENT" transfer "$NODE_A" "$NODE_B" --count 100
@@ -217,6 +231,53 @@ case_use() {
 # allow: Call Trace:
 case_suspend() {
 	each_failure_of_a_process "stopping and going on" suspend --rounds 1 --count 20 --way resume
+}
+
+# Of one mapping a part may be there already when there is no memory for the next page table.
+# limit: 600
+# needs: debug
+case_straddle() {
+	local pinned
+	vhost_pair 0
+	pinned=$(pinned_pages)
+	failures_in "$DRIVER"
+	each_failure "mapping pages" "Cannot allocate memory|os error 12|$NO_MAPPING" true true "$CLIENT" straddle "$NODE_A"
+	run_ok "$CLIENT" transfer "$NODE_A" "$NODE_B" --count 100
+	eq "$(pinned_pages)" "$pinned" "as many pages are pinned as before"
+}
+
+# not_given_back: whatever had the function A ends, and cannot give it back to the domain of the DMA API
+not_given_back() {
+	log_mark
+	run_ok sh -c "echo 1 >/proc/self/fail-nth; exec $CLIENT transfer $NODE_A $NODE_B --count 20 ${LITTLE[*]}"
+	match "$(log_since)" "*iommu.c:158 at iommu_detach_device*" "the kernel could not give a function back"
+}
+
+# The IOMMU's driver has taken the function from one domain then, and not given it to the other, which the kernel
+# does not know: whoever has it next would reach no memory.
+# limit: 900
+# needs: debug
+# allow: iommu.c:158 at iommu_detach_device
+# allow: Modules linked in:
+# allow: Call Trace:
+case_give_back() {
+	vhost_pair 0
+	failures_in_function iommu_detach_device
+	not_given_back
+	to_virtio
+	containers
+	they_ping
+	no_containers
+
+	to_vhost
+	not_given_back
+	unbind_driver "$A"
+	unbind_driver "$B"
+	{ bind_driver "$A" virtio-pci && bind_driver "$B" virtio-pci; } || die "giving the functions to virtio-pci"
+	wait_for "$SOON" netdev "$A"
+	wait_for "$SOON" netdev "$B"
+	containers
+	they_ping
 }
 
 # What netlink tells needs no memory of the driver's: nobody has to be told of any that there was not.

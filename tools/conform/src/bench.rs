@@ -91,8 +91,8 @@ fn negotiate(device: &Device, features: u64) -> Result<()> {
     device.negotiate(features)?;
     if device.backend_features()? & IOTLB_PERSIST == 0 {
         // The reset may have taken the mappings away.
-        let _ = device.unmap(memory::BASE, memory::SIZE);
-        device.map(memory::BASE, memory::SIZE)?;
+        let _ = device.unmap_all();
+        device.map_all()?;
     }
     Ok(())
 }

@@ -7,9 +7,11 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 /// What the kernel prints when something is wrong. A case in which one of these appears has failed.
-const BAD: [&str; 36] = [
+const BAD: [&str; 38] = [
     "WARNING:",
     "BUG:",
+    "BUG kmalloc-",
+    "page allocation failure",
     "Oops",
     "general protection fault",
     "Unable to handle",

@@ -110,6 +110,8 @@ pub struct Device {
     file: File,
     /// The memory that [`Device::claim`] maps.
     pub memory: Memory,
+    /// Bytes of each of its mappings.
+    piece: u64,
 }
 
 impl AsRawFd for Device {
@@ -144,6 +146,7 @@ impl Device {
             kern,
             file,
             memory,
+            piece: size,
         };
         let size = device.config_size()?;
         ensure!(
@@ -175,13 +178,24 @@ impl Device {
             "backend features {offered:#x} lack messages of version 2"
         );
         self.accept_backend_features(0)?;
+        self.piece = piece;
+        self.map_all()
+    }
+
+    /// Lets the device reach the memory, as when it was claimed.
+    pub fn map_all(&self) -> Result<()> {
         let end = memory::BASE + self.memory.size();
         let mut next = memory::BASE;
         while next < end {
-            self.map(next, piece.min(end - next))?;
-            next += piece;
+            self.map(next, self.piece.min(end - next))?;
+            next += self.piece;
         }
         Ok(())
+    }
+
+    /// Takes the memory away from the device.
+    pub fn unmap_all(&self) -> Result<()> {
+        self.unmap(memory::BASE, self.memory.size())
     }
 
     /// Lets the device reach a part of the memory.

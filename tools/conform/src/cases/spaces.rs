@@ -254,8 +254,8 @@ fn moves(target: &Target) -> Result<Verdict> {
 fn again(target: &Target) -> Result<Verdict> {
     let device = target.claim()?;
     for _ in 0..3 {
-        device.unmap(memory::BASE, memory::SIZE)?;
-        device.map(memory::BASE, memory::SIZE)?;
+        device.unmap_all()?;
+        device.map_all()?;
     }
     let mut live = Live::start(device, Setup::default())?;
     live.work(10)?;
@@ -363,7 +363,7 @@ fn gone_with_the_owner(target: &Target) -> Result<Verdict> {
     }
     let device = live.stop()?;
     device.unmap(memory::BASE + SHIFT, memory::SIZE)?;
-    device.map(memory::BASE, memory::SIZE)?;
+    device.map_all()?;
     let mut live = Live::start(device, Setup::default())?;
     live.work(10)?;
     pass("nothing was done; once the memory was mapped, requests were done")

@@ -123,9 +123,9 @@ pub fn run(report: &mut Report, proof: &Proof) -> Result<()> {
         format!("{result:?}"),
     );
     for round in 0..50 {
-        device.unmap(memory::BASE, memory::SIZE)?;
+        device.unmap_all()?;
         device
-            .map(memory::BASE, memory::SIZE)
+            .map_all()
             .map_err(|error| error.context(format!("mapping again, round {round}")))?;
     }
     report.ok("memory is mapped and taken away 50 times");
@@ -175,7 +175,7 @@ pub fn batch(report: &mut Report, proof: &Proof) -> Result<()> {
         else {
             return Ok(());
         };
-        stopped.map(memory::BASE, memory::SIZE)?;
+        stopped.map_all()?;
         device = stopped;
     }
     report.step("the device comes up again", works_again(device, proof));

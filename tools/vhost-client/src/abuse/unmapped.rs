@@ -44,7 +44,7 @@ pub fn run(report: &mut Report, proof: &Proof) -> Result<()> {
     }
     for round in 1..=3 {
         let port = vdpa_user::port::Port::start(device, vdpa_user::port::Setup::default())?;
-        port.device.unmap(memory::BASE, memory::SIZE)?;
+        port.device.unmap_all()?;
         for pair in &port.pairs {
             pair.transmit.ring_doorbell()?;
             pair.receive.ring_doorbell()?;
@@ -61,7 +61,7 @@ pub fn run(report: &mut Report, proof: &Proof) -> Result<()> {
         ) else {
             return Ok(());
         };
-        stopped.map(memory::BASE, memory::SIZE)?;
+        stopped.map_all()?;
         device = stopped;
     }
     report.step("the device works afterwards", works_again(device, proof));

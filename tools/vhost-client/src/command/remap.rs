@@ -32,8 +32,8 @@ pub fn run(report: &mut Report, wire: &Wire, rounds: u32, setup: Setup) -> Resul
             let beside = memory::BASE + 2 * size;
             device.map_at(beside, size, device.memory.host_address()?)?;
             device.unmap(beside, size)?;
-            device.unmap(memory::BASE, size)?;
-            device.map(memory::BASE, size)?;
+            device.unmap_all()?;
+            device.map_all()?;
         }
         let went = exchange::verify(&mut ports, &BOTH, FRAMES);
         report.step(
@@ -62,8 +62,7 @@ pub fn run(report: &mut Report, wire: &Wire, rounds: u32, setup: Setup) -> Resul
 
 /// Takes the memory away and kicks: whoever serves the rings finds them gone.
 fn without_rings(report: &mut Report, port: Port) -> Result<Device> {
-    let size = port.device.memory.size();
-    port.device.unmap(memory::BASE, size)?;
+    port.device.unmap_all()?;
     for pair in &port.pairs {
         pair.transmit.ring_doorbell()?;
     }
@@ -75,6 +74,6 @@ fn without_rings(report: &mut Report, port: Port) -> Result<Device> {
         demands,
     );
     let device = port.stop().context("resetting it")?;
-    device.map(memory::BASE, size)?;
+    device.map_all()?;
     Ok(device)
 }

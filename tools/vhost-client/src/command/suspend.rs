@@ -8,10 +8,13 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
+use nix::errno::Errno;
 
 use crate::exchange::{self, BOTH, Goal, LOOP, Tally};
 use crate::ktap::Report;
+use vdpa_user::device::Device;
 use vdpa_user::port::{Port, Setup};
+use vdpa_user::refusal::errno;
 
 /// How a device goes on.
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -103,9 +106,26 @@ pub fn run(
     Ok(())
 }
 
+/// Asks for a change of the device once more if it has no memory for it: it stays as it is then.
+fn ask(device: &Device, change: impl Fn(&Device) -> Result<()>) -> Result<()> {
+    let before = device.status()?;
+    let Err(error) = change(device) else {
+        return Ok(());
+    };
+    if errno(&error) != Some(Errno::ENOMEM) {
+        return Err(error);
+    }
+    let after = device.status()?;
+    ensure!(
+        after == before,
+        "the status is {after:#x} after {error:#}, and was {before:#x}"
+    );
+    change(device)
+}
+
 /// Stops a device, and checks that it has, and that it says where.
 fn stop(port: &mut Port, toward: &mut Tally, stops: &mut Stops) -> Result<()> {
-    port.device.suspend()?;
+    ask(&port.device, Device::suspend)?;
     stops.count += 1;
     stops.at_risk += toward.outstanding();
     toward.forgive();
@@ -131,7 +151,7 @@ fn stop(port: &mut Port, toward: &mut Tally, stops: &mut Stops) -> Result<()> {
 fn go_on(port: &mut Port, way: Way) -> Result<()> {
     match way {
         Way::Resume => {
-            port.device.resume()?;
+            ask(&port.device, Device::resume)?;
             port.queues().try_for_each(|queue| queue.ring_doorbell())
         }
         Way::Restart => {

@@ -45,8 +45,8 @@ fn start_apart(device: Device, shift: u64) -> Result<Port> {
     Port::start_with(device, setup, |device| {
         if !persist {
             // The reset may have taken the mappings away.
-            device.unmap(memory::BASE, memory::SIZE)?;
-            device.map(memory::BASE, memory::SIZE)?;
+            device.unmap_all()?;
+            device.map_all()?;
             device.map_again_in(1, memory::BASE + SHIFT)?;
         }
         device.set_group_asid(device.group(CONTROL.into())?, 1)

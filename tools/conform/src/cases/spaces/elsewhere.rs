@@ -32,7 +32,7 @@ pub fn works(target: &Target) -> Result<Verdict> {
     }
     let mut live = Live::prepare(device, Setup::default())?;
     live.device.map_in(SECOND, memory::BASE)?;
-    live.device.unmap(memory::BASE, memory::SIZE)?;
+    live.device.unmap_all()?;
     start(&live)?;
     live.work(10)?;
     pass("10 requests, with nothing mapped in the first")
