@@ -10,7 +10,6 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use vdpa_user::device::{Device, feature, status};
 use vdpa_user::frame;
-use vdpa_user::memory;
 use vdpa_user::port::Setup;
 use vdpa_user::queue::{BUFFER, Queue};
 use vdpa_user::ring::{Buffer, Used};
