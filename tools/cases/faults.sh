@@ -236,6 +236,9 @@ case_suspend() {
 # Of one mapping a part may be there already when there is no memory for the next page table.
 # limit: 600
 # needs: debug
+# allow: iommu.c:158 at iommu_detach_device
+# allow: Modules linked in:
+# allow: Call Trace:
 case_straddle() {
 	local pinned
 	vhost_pair 0
