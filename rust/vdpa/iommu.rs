@@ -80,9 +80,10 @@ pub enum Attached {
 /// What is known of where a function is attached.
 struct Place {
     attached: Attached,
-    /// The function may be in another domain than the kernel believes, or in none: it was given back to that of
-    /// the DMA API, by a call that cannot say whether it has failed, or has failed to leave it.
-    unsettled: bool,
+    /// The function has left the domain of the DMA API at some time, or has tried. When the kernel believes since
+    /// that it is there, it may be in another, or in none: giving it back is a call that cannot say whether it has
+    /// failed.
+    has_left: bool,
 }
 
 /// A paging domain for one function.
@@ -191,7 +192,7 @@ impl<'bound> Domain<'bound> {
             place <- new_mutex!(
                 Place {
                     attached: Attached::DmaApi,
-                    unsettled: false,
+                    has_left: false,
                 },
                 "vdpa::iommu::Domain"
             ),
@@ -247,11 +248,15 @@ impl<'bound> Domain<'bound> {
                 bindings::iommu_attach_device(self.domain.as_ptr(), as_device(self.pdev))
             });
             match result {
-                Ok(()) => place.attached = Attached::Own,
-                // Nothing was done.
+                Ok(()) => {
+                    place.attached = Attached::Own;
+                    place.has_left = true;
+                }
+                // The core has done nothing. An IOMMU's driver says neither of a domain that was made for
+                // the function.
                 Err(EINVAL | EBUSY) => {}
-                // The IOMMU's driver may have taken the function from the other domain already.
-                Err(_) => place.unsettled = true,
+                // It may have taken the function from the other domain already.
+                Err(_) => place.has_left = true,
             }
             return result;
         }
@@ -271,14 +276,14 @@ impl<'bound> Domain<'bound> {
             // SAFETY: The domain is attached to the device, by this type alone: nobody else knows it.
             unsafe { bindings::iommu_detach_device(self.domain.as_ptr(), as_device(self.pdev)) };
             place.attached = Attached::DmaApi;
-            place.unsettled = true;
         }
     }
 
     /// Gives the function back to the domain of the DMA API, for somebody who needs that domain. May sleep.
     ///
     /// The kernel believes that a function is there which it could not give back, and does nothing for one
-    /// that is there. Thus what was given back before leaves that domain and comes back once more.
+    /// that is there. Thus what has left that domain before does so once more, and comes back. That nobody is
+    /// told of a failure is true of this, too: the next time mends it.
     ///
     /// # Errors
     ///
@@ -287,10 +292,9 @@ impl<'bound> Domain<'bound> {
         let mut place = self.place.lock();
 
         self.detach_locked(&mut place);
-        if place.unsettled {
+        if place.has_left {
             self.attach_locked(&mut place)?;
             self.detach_locked(&mut place);
-            place.unsettled = false;
         }
         Ok(())
     }
@@ -390,17 +394,17 @@ impl<'bound> Domain<'bound> {
 #[pinned_drop]
 impl PinnedDrop for Domain<'_> {
     fn drop(self: Pin<&mut Self>) {
-        let settled = self.settle();
-
         self.unmap(iova::Range::ALL);
-        if settled.is_err() {
+        if let Err(error) = self.settle() {
             dev_err!(
                 self.pdev,
-                "cannot be given back by the IOMMU, which keeps an empty domain for it\n"
+                "cannot be given back (error {}), an empty IOMMU domain is kept for it\n",
+                error.to_errno()
             );
             return;
         }
-        // SAFETY: By the type invariants: `self` owns the domain, which is not attached any more.
+        // SAFETY: By the type invariants: `self` owns the domain. It is not attached any more, as far as
+        // the kernel tells.
         unsafe { bindings::iommu_domain_free(self.domain.as_ptr()) };
     }
 }

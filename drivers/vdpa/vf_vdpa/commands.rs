@@ -18,6 +18,7 @@ use super::{
     },
     served::Server, //
 };
+use core::mem;
 use kernel::{
     prelude::*,
     sync::atomic::Atomic, //
@@ -199,13 +200,16 @@ impl Function<'_> {
                 EINVAL
             })?;
         let receiver = self.shared.receivers.queue(vq).ok_or(EINVAL)?;
-        let buffer = ControlQueue::buffer()
-            .inspect_err(|_| self.complain(fmt!("virtqueue {vq}: no memory to serve it")))?;
+        if control.command.is_empty() {
+            control.command = ControlQueue::buffer()
+                .inspect_err(|_| self.complain(fmt!("virtqueue {vq}: no memory to serve it")))?;
+        }
         let Some(requester) = control.requester.take() else {
             self.complain(fmt!("virtqueue {vq}: the device has no control queue"));
             return Err(EIO);
         };
 
+        let buffer = mem::take(&mut control.command);
         let server = ControlQueue::new(queue, memory, requester, rules, buffer);
         receiver.install(Server::Control(server));
         receiver.begin();
@@ -228,7 +232,9 @@ impl Function<'_> {
                     queue.index = Some(server.next());
                 }
             }
-            control.requester = Some(server.into_requester());
+            let (requester, command) = server.into_parts();
+            control.requester = Some(requester);
+            control.command = command;
         }
     }
 

@@ -184,6 +184,9 @@ pub(crate) struct Control {
     /// The hardware's control queue, while the function has been started and the consumer's is not
     /// enabled.
     pub(crate) requester: Option<Requester>,
+    /// What commands are copied into, while the kernel serves no control queue but has done so: nothing has to
+    /// be allocated for the next one.
+    pub(crate) command: KVec<u8>,
     pub(crate) queues: KVec<VirtQueue>,
     /// The configuration of the function when it was last read.
     pub(crate) config: KVec<u8>,
@@ -210,6 +213,7 @@ impl Control {
             asids: [0; 2],
             incomplete: false,
             requester: None,
+            command: KVec::new(),
             queues: KVec::from_elem(VirtQueue::INITIAL, usize::from(queues), GFP_KERNEL)?,
             config: KVec::from_elem(0, config_len, GFP_KERNEL)?,
             generation: 0,

@@ -129,9 +129,9 @@ impl ControlQueue {
         self.queue.next_used()
     }
 
-    /// Stops serving, and returns what the device's queue is reached by.
-    pub(crate) fn into_requester(self) -> Requester {
-        self.requester
+    /// Stops serving, and returns what the device's queue is reached by, and the buffer.
+    pub(crate) fn into_parts(self) -> (Requester, KVec<u8>) {
+        (self.requester, self.command)
     }
 
     /// Serves one command, if there is one. Sleeps until the device has answered, or `stop` is set.

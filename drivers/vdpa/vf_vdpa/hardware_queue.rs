@@ -50,13 +50,19 @@ impl Function<'_> {
         &self,
         control: &mut Control,
         profile: &Profile,
-    ) -> Result<KVec<PreparedQueue>> {
+    ) -> Result<KVVec<PreparedQueue>> {
         let served = self.control_vq(profile, control.accepted);
-        let mut queues = KVec::with_capacity(control.queues.len(), GFP_KERNEL)
+        let ready = |control: &Control, vq: u16| {
+            let queue = control.queues.get(usize::from(vq));
+            served != Some(vq) && queue.is_some_and(|queue| queue.ready)
+        };
+        let count = (0..profile.nvqs).filter(|vq| ready(control, *vq)).count();
+        // A relay is large, and there may be many.
+        let mut queues = KVVec::with_capacity(count, GFP_KERNEL)
             .inspect_err(|_| self.complain(fmt!("no memory to enable its virtqueues")))?;
 
         for vq in 0..profile.nvqs {
-            if control.queue(vq).is_some_and(|queue| queue.ready) && served != Some(vq) {
+            if ready(control, vq) {
                 queues.push(self.prepare_queue(control, profile, vq)?, GFP_KERNEL)?;
             }
         }
@@ -71,7 +77,7 @@ impl Function<'_> {
     pub(crate) fn enable_prepared(
         &self,
         control: &mut Control,
-        queues: KVec<PreparedQueue>,
+        queues: KVVec<PreparedQueue>,
     ) -> Result {
         queues
             .into_iter()
