@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
-# Memory runs out: each allocation that the driver makes, or has made for it, fails
-# once, in turn. What was asked for then fails with a clear error or not at all; it
+# Memory runs out: each allocation of the slab allocator (failslab) that the driver makes, or has made
+# for it, fails once, in turn. What was asked for then fails with a clear error or not at all; it
 # leaves nothing half-done, and succeeds the next time.
 
 # shellcheck source=tools/cases/vdpa.sh
@@ -195,17 +195,15 @@ case_virtio_net() {
 # of a mapping in several pieces vhost-vdpa loses pages when one fails (upstream.md).
 LITTLE=(--size 8 --pages 16)
 
-# Whatever is wrong with a mapping, vhost says EFAULT (vhost_chr_write_iter()).
-NO_MAPPING="cannot map .*os error 14"
-
-# each_failure_of_a_process WHAT ARGUMENT...: of vhost-client, with both devices at the end. A device that does not start shows another status.
+# each_failure_of_a_process WHAT ARGUMENT...: of vhost-client, with both devices at the end. Whatever is wrong
+# with a mapping, vhost says EFAULT (vhost_chr_write_iter()). A device that does not start shows another status.
 each_failure_of_a_process() {
 	local what=$1 pinned
 	shift
 	vhost_pair 0
 	pinned=$(pinned_pages)
 	failures_in "$DRIVER"
-	each_failure "$what" "Cannot allocate memory|os error 12|$NO_MAPPING|the status is 0x" true \
+	each_failure "$what" "Cannot allocate memory|os error 12|cannot map .*os error 14|the status is 0x" true \
 		"exec $CLIENT transfer $NODE_A $NODE_B --count 20 ${LITTLE[*]}" \
 		"$CLIENT" "$1" "$NODE_A" "$NODE_B" "${LITTLE[@]}" "${@:2}"
 	run_ok "$CLIENT" transfer "$NODE_A" "$NODE_B" --count 100
@@ -231,22 +229,6 @@ case_use() {
 # allow: Call Trace:
 case_suspend() {
 	each_failure_of_a_process "stopping and going on" suspend --rounds 1 --count 20 --way resume
-}
-
-# Of one mapping a part may be there already when there is no memory for the next page table.
-# limit: 600
-# needs: debug
-# allow: iommu.c:158 at iommu_detach_device
-# allow: Modules linked in:
-# allow: Call Trace:
-case_straddle() {
-	local pinned
-	vhost_pair 0
-	pinned=$(pinned_pages)
-	failures_in "$DRIVER"
-	each_failure "mapping pages" "Cannot allocate memory|os error 12|$NO_MAPPING" true true "$CLIENT" straddle "$NODE_A"
-	run_ok "$CLIENT" transfer "$NODE_A" "$NODE_B" --count 100
-	eq "$(pinned_pages)" "$pinned" "as many pages are pinned as before"
 }
 
 # not_given_back: whatever had the function A ends, and cannot give it back to the domain of the DMA API

@@ -13,7 +13,6 @@ pub mod quiet;
 pub mod readdress;
 pub mod remap;
 pub mod remember;
-pub mod straddle;
 pub mod suspend;
 pub mod taken;
 pub mod tell;
@@ -169,11 +168,6 @@ pub enum Command {
         /// A /dev/vhost-vdpa-N
         device: PathBuf,
     },
-    /// Map two pages at once of which two page tables of the IOMMU's tell, and take them away
-    Straddle {
-        /// A /dev/vhost-vdpa-N
-        device: PathBuf,
-    },
     /// Measure what a relay costs, against a device that serves its rings alone
     Cost {
         #[command(flatten)]
@@ -326,7 +320,6 @@ impl Command {
             Self::Remember { wire, rounds } => remember::run(report, wire, *rounds),
             Self::Tell { device } => tell::run(report, device),
             Self::Readdress { device } => readdress::run(report, device),
-            Self::Straddle { device } => straddle::run(report, device),
             Self::Cost {
                 wire,
                 rounds,

@@ -32,6 +32,8 @@ const WATCHED: Duration = Duration::from_millis(20);
 #[derive(Default)]
 struct Stops {
     count: u32,
+    /// How many frames had arrived when there was no memory for one.
+    refused_at: Option<u32>,
     /// Frames that were on their way to the device when it was stopped: it loses what arrives then.
     at_risk: u32,
 }
@@ -59,11 +61,18 @@ pub fn run(
     let ran = exchange::run(&mut ports, ways, Goal::Frames(count), |ports, tallies| {
         let done: u32 = tallies.iter().map(|tally| tally.sent).sum();
         let due = u64::from(stops.count + 1) * each_way / u64::from(rounds + 1);
-        if stops.count < rounds && u64::from(done) >= due {
+        let arrived: u32 = tallies.iter().map(|tally| tally.received).sum();
+        // A device that had no memory to stop has to go on before it is asked again.
+        let goes_on = stops.refused_at.is_none_or(|before| arrived > before);
+        if stops.count < rounds && u64::from(done) >= due && goes_on {
             let port = ports.first_mut().context("no port")?;
             let tally = tallies.get_mut(toward).context("no direction")?;
-            stop(port, tally, &mut stops)?;
-            go_on(port, way)?;
+            if stop(port, tally, &mut stops)? {
+                go_on(port, way)?;
+            } else {
+                ensure!(stops.refused_at.is_none(), "stopping was refused twice");
+                stops.refused_at = Some(arrived);
+            }
         }
         Ok(())
     });
@@ -106,11 +115,12 @@ pub fn run(
     Ok(())
 }
 
-/// Asks for a change of the device once more if it has no memory for it: it stays as it is then.
-fn ask(device: &Device, change: impl Fn(&Device) -> Result<()>) -> Result<()> {
+/// Asks for a change of a device. Returns whether it was made: it is not if there is no memory for it, and the
+/// device stays as it is then. None of what this says otherwise is what a lack of memory is known by.
+fn ask(device: &Device, change: impl Fn(&Device) -> Result<()>) -> Result<bool> {
     let before = device.status()?;
     let Err(error) = change(device) else {
-        return Ok(());
+        return Ok(true);
     };
     if errno(&error) != Some(Errno::ENOMEM) {
         return Err(error);
@@ -118,18 +128,25 @@ fn ask(device: &Device, change: impl Fn(&Device) -> Result<()>) -> Result<()> {
     let after = device.status()?;
     ensure!(
         after == before,
-        "the status is {after:#x} after {error:#}, and was {before:#x}"
+        "a lack of memory has changed the status from {before:#x} to {after:#x}"
     );
-    change(device)
+    Ok(false)
 }
 
-/// Stops a device, and checks that it has, and that it says where.
-fn stop(port: &mut Port, toward: &mut Tally, stops: &mut Stops) -> Result<()> {
-    ask(&port.device, Device::suspend)?;
+/// Stops a device, and checks that it has, and that it says where. Returns whether there was memory for that.
+fn stop(port: &mut Port, toward: &mut Tally, stops: &mut Stops) -> Result<bool> {
+    if !ask(&port.device, Device::suspend)? {
+        return Ok(false);
+    }
     stops.count += 1;
     stops.at_risk += toward.outstanding();
     toward.forgive();
+    stands_still(port)?;
+    Ok(true)
+}
 
+/// Checks that a device which was stopped stays where it is, and says where that is.
+fn stands_still(port: &mut Port) -> Result<()> {
     let places: Vec<u32> = port
         .queues()
         .map(|queue| queue.ring.base())
@@ -151,7 +168,11 @@ fn stop(port: &mut Port, toward: &mut Tally, stops: &mut Stops) -> Result<()> {
 fn go_on(port: &mut Port, way: Way) -> Result<()> {
     match way {
         Way::Resume => {
-            ask(&port.device, Device::resume)?;
+            if !ask(&port.device, Device::resume)? {
+                stands_still(port)?;
+                let again = ask(&port.device, Device::resume)?;
+                ensure!(again, "going on was refused twice");
+            }
             port.queues().try_for_each(|queue| queue.ring_doorbell())
         }
         Way::Restart => {
