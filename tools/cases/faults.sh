@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
-# Memory runs out: each allocation of the slab allocator (failslab) that the driver makes, or has made
-# for it, fails once, in turn. What was asked for then fails with a clear error or not at all; it
-# leaves nothing half-done, and succeeds the next time.
+# Memory runs out: each allocation, of the slab allocator (failslab) and of pages (fail_page_alloc), that
+# the driver makes, or has made for it, fails once, in turn. What was asked for then fails with a clear
+# error or not at all; it leaves nothing half-done, and succeeds the next time.
 
 # shellcheck source=tools/cases/vdpa.sh
 . "$LAB/cases/vdpa.sh"
 
-FAILSLAB=/sys/kernel/debug/failslab
+# What of the kernel's debugfs tells which allocations may fail
+FAULTS=(/sys/kernel/debug/failslab /sys/kernel/debug/fail_page_alloc)
 
 # failures_in MODULE: from now on, those that a process asks for by its fail-nth concern
 # allocations with the module in their call chain.
@@ -26,15 +27,18 @@ failures_in_function() {
 
 # failures_between "FIRST LAST": those with an address between these in their call chain
 failures_between() {
-	[ -e "$FAILSLAB" ] || skip "this kernel lets no allocation fail on purpose: make check-debug"
-	local bounds=$1
+	[ -e "${FAULTS[0]}" ] || skip "this kernel lets no allocation fail on purpose: make check-debug"
+	local bounds=$1 faults
 	[ -n "${bounds% *}" ] || die "no such code"
-	echo N >$FAILSLAB/ignore-gfp-wait
-	echo N >$FAILSLAB/cache-filter
-	echo 0 >$FAILSLAB/verbose
-	echo 32 >$FAILSLAB/stacktrace-depth
-	echo "0x${bounds% *}" >$FAILSLAB/require-start
-	echo "0x${bounds#* }" >$FAILSLAB/require-end
+	for faults in "${FAULTS[@]}"; do
+		echo N >"$faults/ignore-gfp-wait"
+		echo 0 >"$faults/verbose"
+		echo 32 >"$faults/stacktrace-depth"
+		echo "0x${bounds% *}" >"$faults/require-start"
+		echo "0x${bounds#* }" >"$faults/require-end"
+	done
+	echo N >"${FAULTS[0]}/cache-filter"
+	echo 0 >"${FAULTS[1]}/min-order"
 }
 
 # each_failure WHAT WHY UNDO LEFT COMMAND...: runs the command once for each of its allocations,

@@ -29,6 +29,7 @@ case_instruments_are_on() {
 	run_ok grep -q " __iommu_debug_unmap_begin" /proc/kallsyms
 	match "$(cat /proc/cmdline)" "*iommu.debug_pagealloc=1*" "debugging of the IOMMU"
 	run_ok test -e $debug/failslab/verbose
+	run_ok test -e $debug/fail_page_alloc/min-order
 	run_ok test -d $debug/kunit
 }
 
