@@ -309,6 +309,11 @@ clean_up() {
 		done
 	done
 	wait 2>/dev/null
+	if [ -d /run/crun ]; then
+		for name in $(crun list --quiet); do
+			crun delete --force "$name" || fail "container $name cannot be deleted"
+		done
+	fi
 	for dev in "$VDPA"/devices/*; do
 		[ ! -e "$dev" ] || vdpa dev del "${dev##*/}" || fail "${dev##*/} cannot be deleted"
 	done
@@ -329,7 +334,10 @@ clean_up() {
 	for name in rust_vdpa_loopback "$DRIVER" virtio_vdpa vhost_vdpa aer_inject; do
 		unload "$name" || fail "$name cannot be removed"
 	done
-	rm -rf /tmp/*
+	while read -r _ dev _; do
+		[[ $dev != /tmp/* ]] || umount "$dev" || fail "$dev cannot be unmounted"
+	done </proc/mounts
+	rm -rf --one-file-system /tmp/*
 	echo "1..$RESULTS"
 	[ "$status" -ne 0 ] || [ "$FAILURES" -eq 0 ] || status=1
 	exit "$status"

@@ -8,6 +8,8 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 use glob::Pattern;
 
+use crate::consumers;
+
 /// Limit of a case that does not ask for another one.
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -31,8 +33,8 @@ pub struct Case {
     pub limit: Duration,
     /// Drivers the case applies to; empty means all.
     pub drivers: Vec<String>,
-    /// What it needs: `guest`, which has to be prepared; `time`, `hours` and `debug`, which it is only given
-    /// if asked for.
+    /// What it needs: `guest`, `parents` and `consumers`, which have to be prepared; `time`, `hours` and `debug`,
+    /// which it is only given if asked for.
     pub needs: Vec<String>,
     /// Kernel lines that contain one of these are expected.
     pub allowed: Vec<String>,
@@ -43,7 +45,7 @@ pub struct Case {
 }
 
 /// What a case can need.
-const NEEDS: [&str; 5] = ["guest", "parents", "time", "hours", "debug"];
+const NEEDS: [&str; 6] = ["guest", "parents", "consumers", "time", "hours", "debug"];
 
 impl Case {
     /// `group/name`.
@@ -122,6 +124,9 @@ fn parse(group: &str, text: &str) -> Result<Vec<Case>> {
         let mut case = std::mem::replace(&mut next, blank());
         if let Some(name) = name {
             case.name = name.to_owned();
+            if case.needs("consumers") {
+                case.boot.push(consumers::WORD.to_owned());
+            }
             cases.push(case);
         }
     }

@@ -17,7 +17,7 @@ use crate::ktap::Verdict;
 use crate::machine::{Machine, Wanted};
 use crate::report::{Origin, Report};
 use crate::run::{BOOT, Runner};
-use crate::{check, compare, conformance, coverage, module, selftest, shell, step};
+use crate::{check, compare, conformance, consumers, coverage, module, selftest, shell, step};
 
 /// Builds vf_vdpa against the stock kernel and tests it in a virtual machine.
 #[derive(Parser)]
@@ -94,6 +94,12 @@ pub struct Shell {
     /// Make the guest that runs inside the machine, too
     #[arg(long)]
     guest: bool,
+    /// Have those who use devices in it, too: tools/lab/consumers
+    #[arg(long)]
+    consumers: bool,
+    /// What to tell its kernel besides, as `hugepages=192`
+    #[arg(long, value_name = "WORD")]
+    boot: Vec<String>,
 }
 
 /// Options of `compare`.
@@ -359,11 +365,16 @@ impl Shell {
             &Wanted {
                 guest: self.guest,
                 parents: self.driver != "vf_vdpa",
+                consumers: self.consumers,
                 project: true,
                 counting: false,
             },
         )?;
         let mut runner = Runner::new(&machine, &self.driver);
+        runner.words = self.boot.clone();
+        if self.consumers {
+            runner.words.push(consumers::WORD.to_owned());
+        }
         if self.command.is_empty() {
             shell::join(runner.shell()?)?;
             return Ok(true);
@@ -378,6 +389,7 @@ fn demo(cx: &Context) -> Result<bool> {
         &Wanted {
             guest: true,
             parents: false,
+            consumers: false,
             project: true,
             counting: false,
         },

@@ -6,6 +6,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::consumers;
 use crate::model;
 use crate::qmp::Pluggable;
 use crate::vm::Parts;
@@ -157,11 +158,17 @@ pub fn command(
             "-device",
             "virtconsole,chardev=shell",
         ]);
+    let consumers = words.iter().any(|word| word == consumers::WORD);
     for (tag, path) in [
-        ("root", Path::new("/srv/root")),
-        ("modules", &parts.modules),
-        ("lab", &parts.share),
+        ("root", Some(Path::new("/srv/root"))),
+        ("modules", Some(&parts.modules)),
+        ("lab", Some(&parts.share)),
+        (
+            "consumers",
+            parts.consumers.as_deref().filter(|_| consumers),
+        ),
     ] {
+        let Some(path) = path else { continue };
         command
             .arg("-fsdev")
             .arg(file(

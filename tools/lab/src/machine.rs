@@ -15,7 +15,7 @@ use crate::context::{Context, Flavour};
 use crate::kernel::Kernel;
 use crate::packages::Packages;
 use crate::vm::Parts;
-use crate::{guest, initramfs, module, parents, program};
+use crate::{consumers, guest, initramfs, module, parents, program};
 
 /// How long a run waits between two looks whether a machine has ended.
 const TURN: Duration = Duration::from_secs(1);
@@ -29,6 +29,8 @@ pub struct Wanted {
     pub guest: bool,
     /// Whether the kernel's C drivers are needed.
     pub parents: bool,
+    /// Whether those who use the devices are needed.
+    pub consumers: bool,
     /// Whether the project's modules and programs are needed (the lab's own test does without).
     pub project: bool,
     /// Whether the modules count what they execute.
@@ -41,12 +43,14 @@ impl Wanted {
         let mut wanted = Self {
             guest: false,
             parents: driver != "vf_vdpa",
+            consumers: false,
             project: true,
             counting: false,
         };
         for case in cases {
             wanted.guest |= case.needs("guest");
             wanted.parents |= case.needs("parents");
+            wanted.consumers |= case.needs("consumers");
         }
         wanted
     }
@@ -72,6 +76,7 @@ impl Machine {
         } else {
             Vec::new()
         };
+        let consumers = wanted.consumers.then(|| consumers::get(cx)).transpose()?;
         let guest = wanted
             .guest
             .then(|| guest::kernel(cx, &Packages::get(cx)?))
@@ -94,6 +99,7 @@ impl Machine {
                 image: kernel.image,
                 initramfs,
                 modules: kernel.modules,
+                consumers,
                 share,
                 logs,
                 model_at_once: wanted.project && cx.flavour == Flavour::Debug,

@@ -15,6 +15,7 @@ mod command;
 mod compare;
 mod conformance;
 mod console;
+mod consumers;
 mod context;
 mod coverage;
 mod debug;

@@ -48,6 +48,8 @@ pub struct Runner<'a> {
     boots: u32,
     /// Whether output is shown while it comes.
     pub live: bool,
+    /// What the kernel of a machine is told besides in which a shell or a command runs.
+    pub words: Vec<String>,
     /// What modules have counted, in a run that is about coverage.
     pub counters: Option<Counters>,
 }
@@ -72,6 +74,7 @@ impl<'a> Runner<'a> {
             last: None,
             boots: 0,
             live: false,
+            words: Vec::new(),
             counters: None,
         }
     }
@@ -97,7 +100,7 @@ impl<'a> Runner<'a> {
     pub fn shell(&mut self) -> Result<UnixStream> {
         match &self.vm {
             Some(vm) => vm.shell(),
-            None => self.vm(&[])?.shell(),
+            None => self.vm(&self.words.clone())?.shell(),
         }
     }
 
@@ -264,7 +267,7 @@ impl<'a> Runner<'a> {
     pub fn command(&mut self, command: &str) -> Result<bool> {
         let command = format!("export {}; {command}", self.environment());
         let limit = COMMAND * Context::slowness();
-        let vm = self.vm(&[])?;
+        let vm = self.vm(&self.words.clone())?;
         let seen = observe(
             vm,
             "lab/command",

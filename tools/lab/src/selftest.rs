@@ -39,6 +39,7 @@ pub fn run(cx: &Context) -> Result<bool> {
         &Wanted {
             guest: false,
             parents: false,
+            consumers: false,
             project: false,
             counting: false,
         },

@@ -31,6 +31,8 @@ pub struct Parts {
     pub initramfs: PathBuf,
     /// Directory of the stock modules.
     pub modules: PathBuf,
+    /// Directory of those who use the devices, which lies over the root file system if the kernel is told so.
+    pub consumers: Option<PathBuf>,
     /// Directory that appears as `/lab`.
     pub share: PathBuf,
     /// Where the logs go.

@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: GPL-2.0
+//! A layer over the sysroot with those who use the devices: what is large, and few cases need.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+use crate::cache::Key;
+use crate::context::Context;
+use crate::{packages, step};
+
+/// Its packages.
+const LIST: &str = include_str!("../consumers");
+/// What the kernel's command line has in a machine with the layer.
+pub const WORD: &str = "lab.consumers=1";
+/// Raise when the way the layer is made changes.
+const RECIPE: &str = "1";
+
+/// The layer, from the cache.
+pub fn get(cx: &Context) -> Result<PathBuf> {
+    // What the sysroot has is not in the layer.
+    let there = fs::read_to_string("/var/lib/dpkg/status").context("reading what is installed")?;
+    let key = Key::default()
+        .add(RECIPE)
+        .add(packages::key(cx)?)
+        .add(LIST)
+        .add(there)
+        .name();
+    let dir = cx.cache.entry("consumers", &key, |dir| make(cx, dir))?;
+    Ok(dir.join("root"))
+}
+
+fn make(cx: &Context, dir: &Path) -> Result<()> {
+    let archives = dir.join("archives");
+    fs::create_dir_all(archives.join("partial"))?;
+    let root = dir.join("root");
+    fs::create_dir(&root)?;
+    let log = cx.cache.log("consumers");
+    step::run(
+        "reading the package lists",
+        &log,
+        packages::apt(cx, "apt-get")?.arg("update"),
+    )?;
+    let mut download = packages::apt(cx, "apt-get")?;
+    download
+        .args([
+            "install",
+            "-y",
+            "--no-install-recommends",
+            "--download-only",
+        ])
+        .arg("-o")
+        .arg(format!("Dir::Cache::archives={}", archives.display()))
+        .args(names(LIST, cx.versions.get("BACKPORTS")?)?);
+    step::run(
+        "fetching the packages of those who use devices",
+        &log,
+        &mut download,
+    )?;
+    for deb in fs::read_dir(&archives)? {
+        let deb = deb?.path();
+        if deb.extension().is_some_and(|extension| extension == "deb") {
+            // No script of theirs runs: what one would do, the cases do.
+            let mut unpack = Command::new("dpkg-deb");
+            unpack.arg("-x").arg(&deb).arg(&root);
+            step::run(&format!("unpacking {}", deb.display()), &log, &mut unpack)?;
+        }
+    }
+    fs::remove_dir_all(&archives)?;
+    // It lies over a root file system in which these are links to what is below /usr.
+    for name in ["bin", "lib", "lib64", "sbin"] {
+        ensure!(
+            !root.join(name).exists(),
+            "a package of tools/lab/consumers has files in /{name}"
+        );
+    }
+    Ok(())
+}
+
+/// The packages of a list, as apt-get is to be told.
+fn names(list: &str, backports: &str) -> Result<Vec<String>> {
+    list.lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>())
+        .filter(|words| !matches!(words[..], [] | ["#", ..]))
+        .map(|words| match words[..] {
+            [name] => Ok(name.to_owned()),
+            ["backports", name] => Ok(format!("{name}/{backports}")),
+            _ => bail!(
+                "tools/lab/consumers: `{}` names no package",
+                words.join(" ")
+            ),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_are_read() {
+        let list = "# why\n\ncrun\nbackports virsh\n";
+        assert_eq!(names(list, "later").unwrap(), ["crun", "virsh/later"]);
+        assert!(names("crun 1.21\n", "later").is_err());
+        assert!(names(LIST, "later").unwrap().len() > 1);
+    }
+}
