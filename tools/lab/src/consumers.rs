@@ -97,6 +97,8 @@ fn names(list: &str, backports: &str) -> Result<Vec<String>> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
@@ -105,5 +107,24 @@ mod tests {
         assert_eq!(names(list, "later").unwrap(), ["crun", "virsh/later"]);
         assert!(names("crun 1.21\n", "later").is_err());
         assert!(names(LIST, "later").unwrap().len() > 1);
+    }
+
+    /// What the page says Kubernetes looks for, the case looks for, and nothing else.
+    #[test]
+    fn page_and_case_look_for_the_same() {
+        let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let read = |name: &str| fs::read_to_string(top.join(name)).unwrap();
+        let is_path = |word: &&str| word.starts_with("/sys/bus/") || word.starts_with("/dev/vhost");
+        let page = read("Documentation/containers.md");
+        let (_, table) = page.split_once("### What is looked for").unwrap();
+        let said: BTreeSet<&str> = table.split('`').filter(is_path).collect();
+        let case = read("tools/cases/container.sh");
+        let done: BTreeSet<&str> = case
+            .lines()
+            .filter_map(|line| line.trim().split_once(' ').map(|(path, _)| path))
+            .filter(is_path)
+            .collect();
+        assert!(said.len() > 10);
+        assert_eq!(said, done);
     }
 }
