@@ -63,6 +63,20 @@ impl Function<'_> {
         queue::control_index(self.shared.limits.id, features, profile.map.shown_pairs())
     }
 
+    /// Returns the largest size of a virtqueue that its consumer may choose, if it exists.
+    ///
+    /// The device never sees the ring of a control queue that the kernel serves, and what it has
+    /// room for is no matter: that ring may be as large as any. DPDK gives all virtqueues one size.
+    pub(crate) fn size_max(&self, profile: &Profile, accepted: Features, vq: u16) -> Option<u16> {
+        let limits = self.queue_limits(profile, accepted, vq)?;
+
+        if self.control_vq(profile, accepted) == Some(vq) {
+            Some(self.shared.limits.num_max(accepted))
+        } else {
+            Some(limits.max_size)
+        }
+    }
+
     /// Sets up the hardware's control queue for the driver, if there is one and nobody else uses it.
     /// The function is confined and not started yet.
     ///
@@ -172,9 +186,7 @@ impl Function<'_> {
         profile: &Profile,
         vq: u16,
     ) -> Result {
-        let limits = self
-            .queue_limits(profile, control.accepted, vq)
-            .ok_or(EINVAL)?;
+        let max_size = self.size_max(profile, control.accepted, vq).ok_or(EINVAL)?;
         let queue = *control.queue(vq).ok_or(EINVAL)?;
         let index = queue.index.unwrap_or(0);
         let memory = self.control_memory(control)?;
@@ -191,8 +203,8 @@ impl Function<'_> {
             self.complain(fmt!("virtqueue {vq} has no addresses"));
             return Err(EINVAL);
         };
-        let num = queue.num.unwrap_or(u32::from(limits.max_size));
-        let queue = Size::new(num, limits.max_size, RingKind::Split)
+        let num = queue.num.unwrap_or(u32::from(max_size));
+        let queue = Size::new(num, max_size, RingKind::Split)
             .and_then(|size| SplitQueue::new(size, addresses, control.accepted))
             .map(|queue| queue.with_state(index, index))
             .map_err(|error| {

@@ -177,9 +177,7 @@ impl Operations for VfDevice {
     fn get_vq_size(cx: Cx<'_, '_>, vq: u16) -> u16 {
         let accepted = cx.parent().shared.control.lock().accepted;
 
-        cx.parent()
-            .queue_limits(cx.data(), accepted, vq)
-            .map_or(0, |queue| queue.max_size)
+        cx.parent().size_max(cx.data(), accepted, vq).unwrap_or(0)
     }
 
     fn get_vq_align(_cx: Cx<'_, '_>) -> u32 {
@@ -215,7 +213,9 @@ impl Operations for VfDevice {
     }
 
     fn get_vq_num_max(cx: Cx<'_, '_>) -> u16 {
-        cx.parent().shared.limits.num_max()
+        let limits = &cx.parent().shared.limits;
+
+        limits.num_max(limits.offered)
     }
 
     fn get_device_id(cx: Cx<'_, '_>) -> u32 {

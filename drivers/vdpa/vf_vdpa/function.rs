@@ -169,7 +169,7 @@ impl<'bound> Function<'bound> {
                 "virtio {} function, {} virtqueues of at most {} entries\n",
                 shared.limits.id.name(),
                 shared.limits.nvqs(),
-                shared.limits.num_max()
+                shared.limits.num_max(shared.limits.offered)
             );
 
             let directory = CString::try_from_fmt(fmt!("vf_vdpa-{}", &*name))?;

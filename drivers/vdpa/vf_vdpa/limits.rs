@@ -156,7 +156,7 @@ impl Limits {
             config_len: config::shown_len(id, transport.config_len()),
             mtu,
         };
-        if limits.num_max() == 0 {
+        if limits.num_max(offered) == 0 {
             dev_err!(pdev, "refused: none of its virtqueues has a size\n");
             return Err(ENODEV);
         }
@@ -185,14 +185,14 @@ impl Limits {
         })
     }
 
-    /// Returns the largest number of entries of any virtqueue.
-    pub(crate) fn num_max(&self) -> u16 {
+    /// Returns the largest number of entries of any virtqueue, when `negotiated` features are.
+    pub(crate) fn num_max(&self, negotiated: Features) -> u16 {
         [Some(&self.queues), self.single.as_ref()]
             .into_iter()
             .flatten()
             .flatten()
             .flatten()
-            .map(|queue| usable_size(queue.max_size, self.offered))
+            .map(|queue| usable_size(queue.max_size, negotiated))
             .max()
             .unwrap_or(0)
     }
