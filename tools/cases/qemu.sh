@@ -8,20 +8,6 @@
 # shellcheck source=tools/cases/guest.sh
 . "$LAB/cases/guest.sh"
 
-neighbour() {
-	modprobe vhost_vdpa
-	modprobe virtio_vdpa
-	pair 0
-	add_pair
-	bus vhost a || die "giving a to vhost_vdpa"
-	bus virtio b || die "giving b to virtio_vdpa"
-	wait_for "$SOON" vhost_node a || die "a has no character device"
-	wait_for "$SOON" netdev "$B" || die "b has no interface"
-	NODE_A=$(vhost_node a)
-	RIGHT_DEV=$(netdev "$B")
-	ns_with right "$RIGHT_DEV" "$RIGHT/24" || die "moving $RIGHT_DEV into a container"
-}
-
 start() {
 	# Whoever was there before has been ready, too.
 	: >/tmp/guest.log
@@ -43,7 +29,7 @@ guest_pings() {
 # needs: guest
 # limit: 1500
 case_guest_pings() {
-	neighbour
+	neighbours 0
 	local given
 	given=$(config a mac)
 	start
@@ -61,7 +47,7 @@ case_guest_pings() {
 # needs: guest hours
 # limit: 1500
 case_guest_reboots() {
-	neighbour
+	neighbours 0
 	start
 	guest_type guest "reboot -f"
 	comes_up 2
@@ -72,7 +58,7 @@ case_guest_reboots() {
 # needs: guest hours
 # limit: 1500
 case_qemu_is_killed() {
-	neighbour
+	neighbours 0
 	start
 	guest_pings
 	# While frames come in, with nobody to give the device back.

@@ -74,6 +74,22 @@ to_virtio() {
 	wait_for "$SOON" netdev "$B" || die "no network interface appears below $B"
 }
 
+# neighbours FIRST: a and b on VFs FIRST and FIRST+1, a with vhost_vdpa as NODE_A, b with virtio_vdpa in the container
+# right
+neighbours() {
+	modprobe vhost_vdpa
+	modprobe virtio_vdpa
+	pair "$1"
+	add_pair
+	bus vhost a || die "giving a to vhost_vdpa"
+	bus virtio b || die "giving b to virtio_vdpa"
+	wait_for "$SOON" vhost_node a || die "a has no character device"
+	wait_for "$SOON" netdev "$B" || die "b has no interface"
+	NODE_A=$(vhost_node a)
+	RIGHT_DEV=$(netdev "$B")
+	ns_with right "$RIGHT_DEV" "$RIGHT/24" || die "moving $RIGHT_DEV into a container"
+}
+
 # entropy_function [slow]: BDF of one that is neither network nor disk, with MSI-X
 entropy_function() {
 	local dev found=()

@@ -43,6 +43,7 @@ fn make(cx: &Context, dir: &Path) -> Result<()> {
         &log,
         packages::apt(cx, "apt-get")?.arg("update"),
     )?;
+    let list = List::parse(LIST, cx.versions.get("BACKPORTS")?)?;
     let mut download = packages::apt(cx, "apt-get")?;
     download
         .args([
@@ -53,12 +54,15 @@ fn make(cx: &Context, dir: &Path) -> Result<()> {
         ])
         .arg("-o")
         .arg(format!("Dir::Cache::archives={}", archives.display()))
-        .args(names(LIST, cx.versions.get("BACKPORTS")?)?);
-    step::run(
-        "fetching the packages of those who use devices",
-        &log,
-        &mut download,
-    )?;
+        .args(list.whole);
+    let text = "fetching the packages of those who use devices";
+    step::run(text, &log, &mut download)?;
+    let mut download = packages::apt(cx, "apt-get")?;
+    download
+        .arg("download")
+        .args(list.alone)
+        .current_dir(&archives);
+    step::run(text, &log, &mut download)?;
     for deb in fs::read_dir(&archives)? {
         let deb = deb?.path();
         if deb.extension().is_some_and(|extension| extension == "deb") {
@@ -80,19 +84,28 @@ fn make(cx: &Context, dir: &Path) -> Result<()> {
 }
 
 /// The packages of a list, as apt-get is to be told.
-fn names(list: &str, backports: &str) -> Result<Vec<String>> {
-    list.lines()
-        .map(|line| line.split_whitespace().collect::<Vec<_>>())
-        .filter(|words| !matches!(words[..], [] | ["#", ..]))
-        .map(|words| match words[..] {
-            [name] => Ok(name.to_owned()),
-            ["backports", name] => Ok(format!("{name}/{backports}")),
-            _ => bail!(
-                "tools/lab/consumers: `{}` names no package",
-                words.join(" ")
-            ),
-        })
-        .collect()
+#[derive(Default)]
+struct List {
+    /// With what they depend on.
+    whole: Vec<String>,
+    /// Without.
+    alone: Vec<String>,
+}
+
+impl List {
+    fn parse(text: &str, backports: &str) -> Result<Self> {
+        let mut list = Self::default();
+        for line in text.lines() {
+            match line.split_whitespace().collect::<Vec<_>>()[..] {
+                [] | ["#", ..] => {}
+                [name] => list.whole.push(name.to_owned()),
+                ["backports", name] => list.whole.push(format!("{name}/{backports}")),
+                ["alone", name] => list.alone.push(name.to_owned()),
+                _ => bail!("`{line}` in tools/lab/consumers names no package"),
+            }
+        }
+        Ok(list)
+    }
 }
 
 #[cfg(test)]
@@ -103,12 +116,12 @@ mod tests {
 
     #[test]
     fn lists_are_read() {
-        let list = "# why\n\ncrun\nbackports virsh\n";
-        assert_eq!(names(list, "later").unwrap(), ["crun", "virsh/later"]);
-        assert!(names("crun 1.21\n", "later").is_err());
-        assert!(names(LIST, "later").unwrap().len() > 1);
+        let list = List::parse("# why\n\ncrun\nbackports virsh\nalone pmd\n", "later").unwrap();
+        assert_eq!(list.whole, ["crun", "virsh/later"]);
+        assert_eq!(list.alone, ["pmd"]);
+        assert!(List::parse("crun 1.21\n", "later").is_err());
+        assert!(List::parse(LIST, "later").unwrap().whole.len() > 1);
     }
-
     /// What the page says Kubernetes looks for, the case looks for, and nothing else.
     #[test]
     fn page_and_case_look_for_the_same() {
