@@ -171,23 +171,8 @@ impl Device {
     }
 
     fn usage_by_kernel(&self) -> Use {
-        for device in &self.virtio {
-            if let Some(up) = device.interfaces.iter().find(|interface| interface.up) {
-                return Use::Busy(format!("the interface {} is up", up.name));
-            }
-            let net = device.driver.as_deref() == Some("virtio_net");
-            if net && device.interfaces.is_empty() {
-                return Use::Busy("its interface is in another network name space".to_owned());
-            }
-            let held = device.disks.iter().find_map(|disk| {
-                let holder = disk.holder.as_ref()?;
-                Some(format!("{} holds the disk {}", holder, disk.name))
-            });
-            if let Some(held) = held {
-                return Use::Busy(held);
-            }
-        }
-        Use::Free
+        let user = self.virtio.iter().find_map(VirtioDevice::user);
+        user.map_or(Use::Free, Use::Busy)
     }
 
     /// The features that its user has taken.

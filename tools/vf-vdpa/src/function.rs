@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 use virtio::device_id::{DeviceId, PCI_VENDOR};
 
-use crate::interface::{self, Interface};
+use crate::interface::{VirtioDevice, virtio_devices};
 use crate::pci::Address;
 use crate::tree::Tree;
 
@@ -34,8 +34,9 @@ pub struct Function {
     pub iommu_group: Option<String>,
     /// How many functions are in that group, itself included.
     pub iommu_group_size: usize,
-    /// The network interfaces that it carries without vDPA.
-    pub interfaces: Vec<Interface>,
+    /// What the kernel's own drivers have made of it; empty if it is this project's driver, where
+    /// that belongs to the vDPA device.
+    pub virtio: Vec<VirtioDevice>,
 }
 
 /// Which virtual function one is.
@@ -93,16 +94,21 @@ impl Function {
         }
         let group = tree.link(&format!("{at}/iommu_group"));
         let members = format!("{at}/iommu_group/devices");
+        let driver = tree.link(&format!("{at}/driver"));
+        let virtio = match driver.as_deref() {
+            Some(DRIVER) => Vec::new(),
+            _ => virtio_devices(tree, &at),
+        };
         Some(Self {
             address,
             vf_of: vf_of(tree, address),
             sriov: sriov(tree, &at),
             class: class(tree, &at),
-            driver: tree.link(&format!("{at}/driver")),
+            driver,
             driver_override: override_of(tree, &at),
             iommu_group: group,
             iommu_group_size: tree.names(&members).len(),
-            interfaces: interface::below(tree, &at),
+            virtio,
         })
     }
 

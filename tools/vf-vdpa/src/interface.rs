@@ -37,13 +37,20 @@ pub struct Disk {
     pub holder: Option<String>,
 }
 
-/// The interfaces in and one level below a folder: `net/*` and `virtio*/net/*`.
-pub fn below(tree: &Tree, at: &str) -> Vec<Interface> {
-    let mut all = in_folder(tree, at);
-    for device in virtio_devices(tree, at) {
-        all.extend(device.interfaces);
+impl VirtioDevice {
+    /// Who would miss it.
+    pub fn user(&self) -> Option<String> {
+        if let Some(up) = self.interfaces.iter().find(|interface| interface.up) {
+            return Some(format!("the interface {} is up", up.name));
+        }
+        if self.driver.as_deref() == Some("virtio_net") && self.interfaces.is_empty() {
+            return Some("its interface is in another network name space".to_owned());
+        }
+        self.disks.iter().find_map(|disk| {
+            let holder = disk.holder.as_ref()?;
+            Some(format!("{holder} holds the disk {}", disk.name))
+        })
     }
-    all
 }
 
 /// The virtio devices whose parent is the folder `at`.

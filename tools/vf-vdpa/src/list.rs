@@ -162,10 +162,10 @@ pub fn text(seen: &Seen, verbose: bool) -> String {
     for function in &seen.functions {
         let devices: Vec<&Device> = seen.devices_on(function.address).collect();
         if devices.is_empty() {
-            rows.push(row(function_cells(function), None));
+            rows.push(row(function_cells(function), Face::Without(function)));
         }
         for device in devices {
-            rows.push(row(function_cells(function), Some(device)));
+            rows.push(row(function_cells(function), Face::Of(device)));
             if verbose {
                 rows.extend(details(device).into_iter().map(Row::Note));
             }
@@ -182,7 +182,7 @@ pub fn text(seen: &Seen, verbose: bool) -> String {
             .class
             .map_or_else(|| NOTHING.to_owned(), |class| class.to_string());
         let cells = [parent, what, NOTHING.to_owned(), NOTHING.to_owned()];
-        rows.push(row(cells, Some(device)));
+        rows.push(row(cells, Face::Of(device)));
         if verbose {
             rows.extend(details(device).into_iter().map(Row::Note));
         }
@@ -220,11 +220,24 @@ fn function_cells(function: &Function) -> [String; 4] {
     [format!("{indent}{}", function.address), what, driver, group]
 }
 
-fn row(function: [String; 4], device: Option<&Device>) -> Row {
+/// What is at a function.
+enum Face<'s> {
+    /// A vDPA device
+    Of(&'s Device),
+    /// None, but perhaps what another driver has made of it
+    Without(&'s Function),
+}
+
+fn row(function: [String; 4], face: Face<'_>) -> Row {
     let mut cells = function.to_vec();
-    let Some(device) = device else {
-        cells.extend(std::iter::repeat_n(NOTHING.to_owned(), 5));
-        return Row::Cells(cells, Style::new());
+    let device = match face {
+        Face::Of(device) => device,
+        Face::Without(function) => {
+            let (used, faces) = (user(function), faces(None, &function.virtio));
+            let nothing = || NOTHING.to_owned();
+            cells.extend([nothing(), nothing(), faces, used, nothing()]);
+            return Row::Cells(cells, Style::new());
+        }
     };
     let usage = device.usage();
     let style = match usage {
@@ -237,7 +250,7 @@ fn row(function: [String; 4], device: Option<&Device>) -> Row {
         (None, Some(driver)) => driver.clone(),
         (None, None) => NOTHING.to_owned(),
     });
-    cells.push(faces(device));
+    cells.push(faces(device.node.as_deref(), &device.virtio));
     cells.push(match usage {
         Use::Free => "nobody".to_owned(),
         Use::Busy(why) => short(device).unwrap_or(why),
@@ -251,10 +264,10 @@ fn row(function: [String; 4], device: Option<&Device>) -> Row {
 }
 
 /// What a consumer calls it: a character device, interfaces, disks.
-fn faces(device: &Device) -> String {
+fn faces(node: Option<&str>, virtio: &[VirtioDevice]) -> String {
     let mut all: Vec<String> = Vec::new();
-    all.extend(device.node.iter().map(|node| format!("/dev/{node}")));
-    for virtio in &device.virtio {
+    all.extend(node.map(|node| format!("/dev/{node}")));
+    for virtio in virtio {
         all.extend(virtio.interfaces.iter().map(interface));
         all.extend(virtio.disks.iter().map(|disk| disk.name.clone()));
         if virtio.interfaces.is_empty() && virtio.disks.is_empty() {
@@ -270,6 +283,12 @@ fn faces(device: &Device) -> String {
 fn interface(interface: &Interface) -> String {
     let up = if interface.up { "up" } else { "down" };
     format!("{} ({up})", interface.name)
+}
+
+/// Who uses a function that carries no vDPA device.
+fn user(function: &Function) -> String {
+    let user = function.virtio.iter().find_map(VirtioDevice::user);
+    user.unwrap_or_else(|| NOTHING.to_owned())
 }
 
 /// Who uses it, in a word for the table.

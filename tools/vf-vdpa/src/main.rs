@@ -5,8 +5,10 @@
 
 mod arguments;
 mod bus;
+mod desired;
 mod device;
 mod feature;
+mod file;
 mod function;
 mod interface;
 mod list;

@@ -52,17 +52,17 @@ fn plain(text: &str) -> String {
 #[test]
 fn people_get_a_table() {
     let expected = "\
-FUNCTION        WHAT                DRIVER      GROUP      DEVICE  BUS     AS                 USED BY  QUEUES
-0000:01:00.0    PF net, 3 of 8 VFs  virtio-pci  000001000  -       -       -                  -        -
-  0000:01:00.1  VF 0 net            vf_vdpa     000001001  c0      virtio  eth2 (down)        nobody   ?
-  0000:01:00.2  VF 1 net            vf_vdpa     000001002  g0      vhost   /dev/vhost-vdpa-0  qemu 42  2 direct, 1 served
+FUNCTION        WHAT                DRIVER      GROUP      DEVICE  BUS     AS                 USED BY                   QUEUES
+0000:01:00.0    PF net, 3 of 8 VFs  virtio-pci  000001000  -       -       eth0 (up)          the interface eth0 is up  -
+  0000:01:00.1  VF 0 net            vf_vdpa     000001001  c0      virtio  eth2 (down)        nobody                    ?
+  0000:01:00.2  VF 1 net            vf_vdpa     000001002  g0      vhost   /dev/vhost-vdpa-0  qemu 42                   2 direct, 1 served
     mac 02:00:00:00:00:05 mtu 9000 link up
     features MAC VERSION_1 ACCESS_PLATFORM
     open in qemu (PID 42)
     queue 0: direct
     queue 1: direct
     queue 2: served
-  0000:01:00.3  VF 2 net            -           000001003  -       -       -                  -        -
+  0000:01:00.3  VF 2 net            -           000001003  -       -       -                  -                         -
 not seen: the other side of the moon
 ";
     assert_eq!(plain(&text(&seen(), true)), expected);

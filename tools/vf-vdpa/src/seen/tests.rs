@@ -154,8 +154,8 @@ fn functions_are_read() {
     let pf = &seen.functions[0];
     let sriov = pf.sriov.unwrap();
     assert_eq!((sriov.total, sriov.enabled, sriov.autoprobe), (8, 3, false));
-    assert_eq!(pf.interfaces[0].name, "eth0");
-    assert!(pf.interfaces[0].up);
+    assert_eq!(pf.virtio[0].interfaces[0].name, "eth0");
+    assert!(pf.virtio[0].interfaces[0].up);
     assert_eq!(pf.class, Some(DeviceId::NET));
     let vf = seen.vf(pf.address, 1).unwrap();
     assert!(vf.is_ours());
