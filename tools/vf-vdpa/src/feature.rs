@@ -25,6 +25,11 @@ impl Set {
         Self { bits, class }
     }
 
+    /// The mask.
+    pub fn bits(self) -> u64 {
+        self.bits
+    }
+
     /// The names, lowest bit first.
     pub fn names(self) -> Vec<String> {
         if self.bits == 0 {

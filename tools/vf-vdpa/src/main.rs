@@ -18,8 +18,10 @@ mod name;
 mod netlink;
 mod opener;
 mod pci;
+mod plan;
 mod queue;
 mod seen;
+mod step;
 mod table;
 mod tree;
 

@@ -8,7 +8,7 @@ use anyhow::Result;
 use nix::errno::Errno;
 
 use crate::device::Device;
-use crate::function::Function;
+use crate::function::{DRIVER, Function};
 use crate::message::Parent;
 use crate::netlink::{self, Socket};
 use crate::pci::Address;
@@ -24,6 +24,8 @@ pub struct Seen {
     pub devices: Vec<Device>,
     /// Management devices.
     pub parents: Vec<Parent>,
+    /// Drivers that are loaded, of those that this tool loads.
+    pub drivers: BTreeSet<&'static str>,
     /// What could not be seen, and why, for people.
     pub unseen: Vec<String>,
 }
@@ -68,6 +70,7 @@ impl Seen {
             functions,
             devices,
             parents,
+            drivers: loaded(tree),
             unseen,
         })
     }
@@ -129,6 +132,25 @@ fn learn(socket: &Socket, devices: &mut [Device], queues: bool) -> Result<()> {
         device.learn(&told, config, state);
     }
     Ok(())
+}
+
+/// Drivers that this tool needs, with their buses.
+const NEEDED: [(&str, &str); 5] = [
+    ("pci", DRIVER),
+    ("vdpa", "vhost_vdpa"),
+    ("vdpa", "virtio_vdpa"),
+    ("virtio", "virtio_net"),
+    ("virtio", "virtio_blk"),
+];
+
+/// Those of them that are there. A module that is built in has no folder below `/sys/module`, but
+/// its driver is on its bus.
+fn loaded(tree: &Tree) -> BTreeSet<&'static str> {
+    NEEDED
+        .into_iter()
+        .filter(|(bus, driver)| tree.exists(&format!("sys/bus/{bus}/drivers/{driver}")))
+        .map(|(_, driver)| driver)
+        .collect()
 }
 
 /// What it means that the family is not there, if it should be.

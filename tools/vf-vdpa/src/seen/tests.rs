@@ -11,7 +11,6 @@ use virtio::device_id::DeviceId;
 use super::*;
 use crate::bus::Bus;
 use crate::device::Use;
-use crate::function::DRIVER;
 
 /// A folder that looks like the root of a host.
 pub struct Host {
@@ -131,6 +130,7 @@ impl Host {
         Seen {
             functions: Function::read_all(&tree, &carriers, false),
             devices,
+            drivers: loaded(&tree),
             ..Seen::default()
         }
     }
