@@ -5,12 +5,16 @@
 
 mod arguments;
 mod bus;
+mod carry_out;
 mod desired;
 mod device;
+mod execute;
 mod feature;
 mod file;
 mod function;
+mod host;
 mod interface;
+mod kmsg;
 mod list;
 mod mac;
 mod message;

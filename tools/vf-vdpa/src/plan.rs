@@ -16,7 +16,10 @@ use crate::seen::Seen;
 use crate::step::Step;
 
 mod compare;
+mod down;
 mod function;
+
+pub use down::What;
 
 /// What may be taken away to get what is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,10 +65,11 @@ pub enum Kind {
 impl Plan {
     /// The way from what is there to what is wanted.
     pub fn new(desired: &Desired, seen: &Seen, policy: Policy) -> Self {
-        let mut planner = Planner::new(seen, policy);
+        let mut planner = Planner::new(seen, policy, "--replace");
         for (pf, count) in &desired.pfs {
             planner.vfs(*pf, *count);
         }
+        planner.distinct(desired);
         for wanted in &desired.devices {
             planner.clear(wanted);
         }
@@ -87,6 +91,8 @@ impl Plan {
 struct Planner<'s> {
     seen: &'s Seen,
     policy: Policy,
+    /// The option with which somebody insists.
+    insist: &'static str,
     modules: Vec<&'static str>,
     deletions: Vec<Step>,
     creations: Vec<Step>,
@@ -99,10 +105,11 @@ struct Planner<'s> {
 }
 
 impl<'s> Planner<'s> {
-    fn new(seen: &'s Seen, policy: Policy) -> Self {
+    fn new(seen: &'s Seen, policy: Policy, insist: &'static str) -> Self {
         Self {
             seen,
             policy,
+            insist,
             modules: Vec::new(),
             deletions: Vec::new(),
             creations: Vec::new(),
@@ -153,6 +160,38 @@ impl<'s> Planner<'s> {
     fn need(&mut self, driver: &'static str) {
         if !self.seen.drivers.contains(driver) && !self.modules.contains(&driver) {
             self.modules.push(driver);
+        }
+    }
+
+    /// Sees whether a function is meant twice: by its number, and by its address.
+    fn distinct(&mut self, desired: &Desired) {
+        let mut taken = BTreeSet::new();
+        for wanted in &desired.devices {
+            let Target::Function(address) = wanted.at else {
+                let function = self.function(wanted.at);
+                taken.extend(function.map(|function| function.address));
+                continue;
+            };
+            let vf = self.seen.function(address).and_then(|one| one.vf_of);
+            if let Some(vf) = vf.filter(|vf| self.is_renewed(vf.pf)) {
+                self.impossible(
+                    format!(
+                        "{address} is VF {} of {}, whose VFs are made anew",
+                        vf.index, vf.pf
+                    ),
+                    "write it below that [[pf]], with its index",
+                );
+            }
+        }
+        for wanted in &desired.devices {
+            if let Target::Function(address) = wanted.at {
+                if !taken.insert(address) {
+                    self.impossible(
+                        format!("{address} is meant twice, by its address and by its index"),
+                        "a function carries one device: leave one of them out",
+                    );
+                }
+            }
         }
     }
 
@@ -207,7 +246,7 @@ impl<'s> Planner<'s> {
         let driver = vf.driver.as_deref().unwrap_or_default();
         self.refuse(
             format!("{address} belongs to {driver}, and {why}"),
-            format!("unbind it from {driver} first, or say --replace"),
+            format!("unbind it from {driver} first, or say {}", self.insist),
         );
     }
 
@@ -217,25 +256,36 @@ impl<'s> Planner<'s> {
             return;
         }
         let name = &device.name;
-        match (self.policy, device.usage()) {
+        let usage = device.usage();
+        let waits_for = match &usage {
+            Use::Busy(user) if device.bus() == Some(Bus::Vhost) => Some(user.clone()),
+            _ => None,
+        };
+        match (self.policy, usage) {
             (Policy::Replace, _) | (Policy::ReplaceUnused, Use::Free) => {}
             (Policy::Keep, Use::Free) => {
                 return self.refuse(
                     format!("there is the device {name}: {why}"),
-                    format!("say --replace, or take it away first: vf-vdpa down {name}"),
+                    format!(
+                        "say {}, or take it away first: vf-vdpa down {name}",
+                        self.insist
+                    ),
                 );
             }
             (_, Use::Busy(user) | Use::Unknown(user)) => {
                 return self.refuse(
                     format!("the device {name} is in use, {user}: {why}"),
-                    "stop what uses it, or say --replace",
+                    format!("stop what uses it, or say {}", self.insist),
                 );
             }
         }
         match name.parse() {
             Ok(parsed) => {
                 self.doomed.insert(name);
-                self.deletions.push(Step::Delete { device: parsed });
+                self.deletions.push(Step::Delete {
+                    device: parsed,
+                    waits_for,
+                });
             }
             Err(error) => self.refuse(
                 format!("the device {name:?} was not made by this tool: {error:#}"),

@@ -28,6 +28,10 @@ pub enum Step {
     Delete {
         /// Its name
         device: Name,
+        /// Who has to close it first: the kernel waits for that without a limit, and everybody who
+        /// asks the vDPA bus something waits as well
+        #[serde(skip_serializing_if = "Option::is_none")]
+        waits_for: Option<String>,
     },
     /// Keep the kernel from looking for drivers for new virtual functions
     KeepUnbound {
@@ -132,6 +136,7 @@ impl Step {
             }),
             Self::Add(addition) => Some(Self::Delete {
                 device: addition.device.clone(),
+                waits_for: None,
             }),
             Self::Hand { device, bus, was } => {
                 let was = was.as_deref().and_then(Bus::of_driver)?;
@@ -154,14 +159,14 @@ impl Step {
     pub fn by_hand(&self) -> String {
         match self {
             Self::Load { module } => format!("modprobe {module}"),
-            Self::Delete { device } => format!("vdpa dev del {device}"),
+            Self::Delete { device, .. } => format!("vdpa dev del {device}"),
             Self::KeepUnbound { pf } => {
                 format!("echo 0 > /sys/bus/pci/devices/{pf}/sriov_drivers_autoprobe")
             }
             Self::MakeVfs { pf, count, was } => {
                 let file = format!("/sys/bus/pci/devices/{pf}/sriov_numvfs");
-                let first = match was {
-                    0 => String::new(),
+                let first = match (was, count) {
+                    (0, _) | (_, 0) => String::new(),
                     _ => format!("echo 0 > {file}; "),
                 };
                 format!("{first}echo {count} > {file}")
@@ -242,10 +247,21 @@ impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Load { module } => write!(f, "load the module {module}"),
-            Self::Delete { device } => write!(f, "delete the device {device}"),
+            Self::Delete {
+                device,
+                waits_for: None,
+            } => write!(f, "delete the device {device}"),
+            Self::Delete {
+                device,
+                waits_for: Some(user),
+            } => write!(
+                f,
+                "delete the device {device} as soon as it is closed, {user}"
+            ),
             Self::KeepUnbound { pf } => {
                 write!(f, "have the kernel leave new VFs of {pf} without a driver")
             }
+            Self::MakeVfs { pf, count: 0, was } => write!(f, "remove all {was} VFs of {pf}"),
             Self::MakeVfs { pf, count, was: 0 } => write!(f, "make {count} VFs of {pf}"),
             Self::MakeVfs { pf, count, was } => {
                 write!(f, "remove all {was} VFs of {pf}, and make {count} new ones")

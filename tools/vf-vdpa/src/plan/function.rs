@@ -191,7 +191,7 @@ impl<'s> Planner<'s> {
             if let Some(user) = function.and_then(|one| self.user_of(one)) {
                 self.refuse(
                     format!("{at} belongs to {driver}, {user}"),
-                    "stop what uses it, or say --replace",
+                    format!("stop what uses it, or say {}", self.insist),
                 );
             }
             self.others.push(Step::Unbind { at, driver });
@@ -256,7 +256,7 @@ impl<'s> Planner<'s> {
                     "{} shall be given to {}, and is in use: {user}",
                     wanted.name, wanted.bus
                 ),
-                "stop what uses it, or say --replace",
+                format!("stop what uses it, or say {}", self.insist),
             );
         }
         self.hand(wanted, device.driver.clone());

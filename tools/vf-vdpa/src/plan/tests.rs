@@ -190,6 +190,10 @@ fn other_numbers_of_vfs_remove_all_of_them() {
         planned[2],
         "remove all 3 VFs of 0000:01:00.0, and make 4 new ones"
     );
+    assert_eq!(
+        steps("vfs = 0", &host)[2..],
+        ["remove all 3 VFs of 0000:01:00.0"]
+    );
     // A device of a VF that the file does not mention counts as well.
     host.opener(42, "qemu", "vhost-vdpa-0");
     let fewer = "vfs = 2\nvf = [{ index = 0, name = \"c0\", bus = \"virtio\" }]";
@@ -242,6 +246,21 @@ fn what_cannot_be_is_said() {
     };
     assert!(function("01:00.0")[0].what.contains("has VFs"));
     assert!(function("09:00.0")[0].what.contains("no virtio function"));
+    assert_eq!(function("01:00.3"), []);
+    let twice = "\
+        [[function]]\naddress = \"01:00.3\"\nname = \"a\"\nbus = \"vhost\"\n\
+        [[pf]]\naddress = \"01:00.0\"\nvf = [{ index = 2, name = \"b\", bus = \"vhost\" }]\n";
+    for (text, what) in [
+        (twice.to_owned(), "is meant twice"),
+        (
+            twice.replace("vf = [", "vfs = 4\nvf = ["),
+            "whose VFs are made anew",
+        ),
+    ] {
+        let desired = file::parse(&text).unwrap();
+        let plan = Plan::new(&desired, &seen(&host), Policy::Replace);
+        assert!(plan.problems[0].what.contains(what), "{plan:?}");
+    }
     let desired = file::parse("[[pf]]\naddress = \"09:00.0\"\nvfs = 2\n").unwrap();
     let plan = Plan::new(&desired, &seen(&host), Policy::Replace);
     assert!(
