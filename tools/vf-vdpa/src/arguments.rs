@@ -41,7 +41,8 @@ Examples:
   vf-vdpa list
   vf-vdpa up pci/0000:65:00.1 --name c0 --bus virtio
   vf-vdpa up pci/0000:65:00.2 --name vm7 --bus vhost --mac 02:00:00:00:00:05
-  vf-vdpa down vm7";
+  vf-vdpa down vm7
+  vf-vdpa apply --dry-run /etc/vf-vdpa.toml";
 
 #[derive(Subcommand)]
 enum Command {
@@ -51,6 +52,8 @@ enum Command {
     Up(Up),
     /// Delete vDPA devices and take their functions from vf_vdpa
     Down(Down),
+    /// Make a host what a file says
+    Apply(Apply),
 }
 
 #[derive(Args)]
@@ -135,6 +138,49 @@ Examples:
   vf-vdpa down --all";
 
 #[derive(Args)]
+#[command(after_help = APPLY)]
+struct Apply {
+    /// The file, in TOML; - is standard input
+    file: PathBuf,
+    /// Delete what is in the way, also if it is in use
+    #[arg(long)]
+    replace: bool,
+    #[command(flatten)]
+    show: Show,
+}
+
+const APPLY: &str = r#"Prints a plan and carries it out. What the file does not mention is left as it is. If a step fails,
+what was done stays, and the same command goes on from there; once all is done, it does nothing.
+
+A file:
+  [[pf]]
+  address = "0000:65:00.0"
+  vfs = 8
+
+  [[pf.vf]]
+  index = 0
+  name = "c0"
+  bus = "virtio"          # an interface for a container
+
+  [[pf.vf]]
+  index = 1
+  name = "vm7"
+  bus = "vhost"           # a character device for a guest
+  mac = "02:00:00:00:00:05"
+  mtu = 9000
+  max_vqp = 2
+  features = ["MAC", "MTU", "STATUS", "CTRL_VQ", "MQ", "VERSION_1", "ACCESS_PLATFORM"]
+
+  [[function]]            # one that is no VF
+  address = "0000:66:00.0"
+  name = "disk0"
+  bus = "vhost"
+
+Examples:
+  vf-vdpa apply --dry-run --verbose /etc/vf-vdpa.toml
+  vf-vdpa apply /etc/vf-vdpa.toml"#;
+
+#[derive(Args)]
 struct Show {
     /// Show the plan and do nothing
     #[arg(long, short = 'n')]
@@ -155,6 +201,7 @@ impl Arguments {
             Command::List(list) => list.run(&tree),
             Command::Up(up) => up.run(&tree),
             Command::Down(down) => down.run(&tree),
+            Command::Apply(apply) => apply.run(&tree),
         };
         match result {
             Ok(code) => code,
@@ -208,7 +255,19 @@ mod tests {
             parse(&format!("vf-vdpa {line}")).unwrap();
             examples += 1;
         }
-        assert!(examples >= 6, "{examples}");
+        assert!(examples >= 8, "{examples}");
+    }
+
+    #[test]
+    fn the_file_that_help_shows_is_one() {
+        let text: Vec<&str> = APPLY
+            .lines()
+            .skip_while(|line| *line != "A file:")
+            .skip(1)
+            .take_while(|line| *line != "Examples:")
+            .collect();
+        let desired = crate::file::parse(&text.join("\n")).unwrap();
+        assert_eq!(desired.devices.len(), 3);
     }
 
     #[test]
@@ -226,6 +285,7 @@ mod tests {
             "vf-vdpa up 65:00.1 --name a --bus vhost --json",
             "vf-vdpa down",
             "vf-vdpa down --all c0",
+            "vf-vdpa apply",
         ] {
             let error = parse(line).err().unwrap();
             assert_eq!(error.exit_code(), 2, "{line}");

@@ -2,6 +2,9 @@
 
 //! Each command: from its arguments to what is seen, planned and done.
 
+use std::io::Read;
+use std::path::Path;
+
 use super::*;
 use crate::carry_out::{How, Outcome, carry_out};
 use crate::desired::{Desired, Target, Wanted};
@@ -9,7 +12,7 @@ use crate::device::Device;
 use crate::execute::OnFailure;
 use crate::plan::{Plan, Policy};
 use crate::seen::{Interest, Seen};
-use crate::list;
+use crate::{file, list};
 
 /// The exit status where something cannot be, as that of a wrong command line.
 const IMPOSSIBLE: u8 = 2;
@@ -112,4 +115,33 @@ impl Down {
         })?;
         Ok(outcome.into())
     }
+}
+
+impl Apply {
+    pub(super) fn run(self, tree: &Tree) -> Result<ExitCode> {
+        let desired = match read(&self.file).and_then(|text| file::parse(&text)) {
+            Ok(desired) => desired,
+            Err(error) => {
+                let file = self.file.display();
+                anstream::eprintln!("vf-vdpa: {file}: {:#}", error);
+                return Ok(ExitCode::from(IMPOSSIBLE));
+            }
+        };
+        let policy = match self.replace {
+            true => Policy::Replace,
+            false => Policy::ReplaceUnused,
+        };
+        let how = self.show.how(OnFailure::Stop);
+        let outcome = carry_out(tree, how, |seen| Plan::new(&desired, seen, policy))?;
+        Ok(outcome.into())
+    }
+}
+
+fn read(file: &Path) -> Result<String> {
+    if file == Path::new("-") {
+        let mut text = String::new();
+        std::io::stdin().read_to_string(&mut text)?;
+        return Ok(text);
+    }
+    Ok(std::fs::read_to_string(file)?)
 }
