@@ -42,7 +42,8 @@ Examples:
   vf-vdpa up pci/0000:65:00.1 --name c0 --bus virtio
   vf-vdpa up pci/0000:65:00.2 --name vm7 --bus vhost --mac 02:00:00:00:00:05
   vf-vdpa down vm7
-  vf-vdpa apply --dry-run /etc/vf-vdpa.toml";
+  vf-vdpa apply --dry-run /etc/vf-vdpa.toml
+  vf-vdpa doctor";
 
 #[derive(Subcommand)]
 enum Command {
@@ -54,6 +55,8 @@ enum Command {
     Down(Down),
     /// Make a host what a file says
     Apply(Apply),
+    /// Look at what a host needs, and say what is missing and how to get it
+    Doctor(Doctor),
 }
 
 #[derive(Args)]
@@ -193,6 +196,16 @@ struct Show {
     verbose: bool,
 }
 
+#[derive(Args)]
+struct Doctor {
+    /// For programs
+    #[arg(long)]
+    json: bool,
+    /// Also look at the limits of this systemd unit, such as libvirtd.service
+    #[arg(long)]
+    unit: Option<String>,
+}
+
 impl Arguments {
     /// Does what is asked for.
     pub fn run(self) -> ExitCode {
@@ -202,6 +215,7 @@ impl Arguments {
             Command::Up(up) => up.run(&tree),
             Command::Down(down) => down.run(&tree),
             Command::Apply(apply) => apply.run(&tree),
+            Command::Doctor(doctor) => doctor.run(&tree),
         };
         match result {
             Ok(code) => code,
@@ -255,7 +269,7 @@ mod tests {
             parse(&format!("vf-vdpa {line}")).unwrap();
             examples += 1;
         }
-        assert!(examples >= 8, "{examples}");
+        assert!(examples >= 12, "{examples}");
     }
 
     #[test]

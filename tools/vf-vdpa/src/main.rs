@@ -8,6 +8,7 @@ mod bus;
 mod carry_out;
 mod desired;
 mod device;
+mod doctor;
 mod execute;
 mod feature;
 mod file;

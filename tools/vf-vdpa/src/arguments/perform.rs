@@ -9,6 +9,7 @@ use super::*;
 use crate::carry_out::{How, Outcome, carry_out};
 use crate::desired::{Desired, Target, Wanted};
 use crate::device::Device;
+use crate::doctor;
 use crate::execute::OnFailure;
 use crate::plan::{Plan, Policy};
 use crate::seen::{Interest, Seen};
@@ -144,4 +145,19 @@ fn read(file: &Path) -> Result<String> {
         return Ok(text);
     }
     Ok(std::fs::read_to_string(file)?)
+}
+
+impl Doctor {
+    pub(super) fn run(self, tree: &Tree) -> Result<ExitCode> {
+        let findings = doctor::examine(tree, self.unit.as_deref())?;
+        if self.json {
+            print_json(&findings)?;
+        } else {
+            print(&doctor::text(&findings))?;
+        }
+        Ok(match doctor::is_healthy(&findings) {
+            true => ExitCode::SUCCESS,
+            false => ExitCode::FAILURE,
+        })
+    }
 }
