@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
 
 use crate::bus::Bus;
 use crate::feature::Wish;
@@ -57,6 +58,11 @@ enum Command {
     Apply(Apply),
     /// Look at what a host needs, and say what is missing and how to get it
     Doctor(Doctor),
+    /// Print what a shell completes the arguments of this command with
+    Completion {
+        /// The shell
+        shell: Shell,
+    },
 }
 
 #[derive(Args)]
@@ -216,6 +222,7 @@ impl Arguments {
             Command::Down(down) => down.run(&tree),
             Command::Apply(apply) => apply.run(&tree),
             Command::Doctor(doctor) => doctor.run(&tree),
+            Command::Completion { shell } => completion(shell),
         };
         match result {
             Ok(code) => code,
@@ -225,6 +232,13 @@ impl Arguments {
             }
         }
     }
+}
+
+fn completion(shell: Shell) -> Result<ExitCode> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Arguments::command(), "vf-vdpa", &mut script);
+    print(&String::from_utf8_lossy(&script))?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Prints for programs.
@@ -303,6 +317,16 @@ mod tests {
         ] {
             let error = parse(line).err().unwrap();
             assert_eq!(error.exit_code(), 2, "{line}");
+        }
+    }
+
+    #[test]
+    fn each_shell_gets_its_script() {
+        for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), "vf-vdpa", &mut script);
+            let script = String::from_utf8(script).unwrap();
+            assert!(script.contains("doctor"), "{shell}");
         }
     }
 }
