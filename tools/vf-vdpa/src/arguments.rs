@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
 
 use crate::bus::Bus;
@@ -150,6 +150,7 @@ Examples:
 #[command(after_help = APPLY)]
 struct Apply {
     /// The file, in TOML; - is standard input
+    #[arg(value_hint = ValueHint::FilePath)]
     file: PathBuf,
     /// Delete what is in the way, also if it is in use
     #[arg(long)]

@@ -4,6 +4,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::ErrorKind;
+use std::os::unix::fs::OpenOptionsExt;
 use std::process::Command;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
@@ -38,11 +39,17 @@ impl<'t> Host<'t> {
         let open = OpenOptions::new()
             .create(true)
             .append(true)
+            // Whoever may open it may lock it, and keep root from working.
+            .mode(0o600)
             .open(tree.path(LOCK));
         let file = match open {
             Err(error) if error.kind() == ErrorKind::PermissionDenied => {
                 bail!("this changes the host: it needs root (list, doctor and --dry-run do not)")
             }
+            Err(error) if error.kind() == ErrorKind::ReadOnlyFilesystem => bail!(
+                "/{LOCK} cannot be made, as /run is read-only: in a unit with ProtectSystem=strict, \
+                 ReadWritePaths=/run"
+            ),
             other => other.with_context(|| format!("opening /{LOCK}"))?,
         };
         let lock = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
