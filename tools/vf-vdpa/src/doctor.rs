@@ -83,7 +83,7 @@ pub fn examine(tree: &Tree, unit: Option<&str>) -> Result<Vec<Finding>> {
 }
 
 fn all(tree: &Tree, machine: &Machine, seen: &Seen) -> Vec<Finding> {
-    let mut findings = kernel::examine(tree, machine);
+    let mut findings = kernel::examine(tree, machine, seen);
     findings.extend(driver::examine(tree, machine, seen));
     findings.extend(iommu::examine(tree, machine, seen));
     findings.extend(limits::examine(tree, machine));

@@ -70,10 +70,13 @@ impl Plan {
             planner.vfs(*pf, *count);
         }
         planner.distinct(desired);
-        for wanted in &desired.devices {
-            planner.clear(wanted);
-        }
-        for wanted in &desired.devices {
+        // All that is in the way of any goes before the first is made.
+        let cleared: Vec<&Wanted> = desired
+            .devices
+            .iter()
+            .filter(|wanted| planner.clear(wanted))
+            .collect();
+        for wanted in cleared {
             planner.bring(wanted);
         }
         planner.finish()
@@ -100,6 +103,8 @@ struct Planner<'s> {
     problems: Vec<Problem>,
     /// Devices that are gone when others are made.
     doomed: BTreeSet<&'s str>,
+    /// Devices that are in the way and have to stay, which has been said.
+    kept: BTreeSet<&'s str>,
     /// Physical functions whose virtual ones are all made anew, and how many there are then.
     renewed: Vec<(Address, u16)>,
 }
@@ -116,6 +121,7 @@ impl<'s> Planner<'s> {
             others: Vec::new(),
             problems: Vec::new(),
             doomed: BTreeSet::new(),
+            kept: BTreeSet::new(),
             renewed: Vec::new(),
         }
     }
@@ -264,6 +270,7 @@ impl<'s> Planner<'s> {
         match (self.policy, usage) {
             (Policy::Replace, _) | (Policy::ReplaceUnused, Use::Free) => {}
             (Policy::Keep, Use::Free) => {
+                self.kept.insert(name);
                 return self.refuse(
                     format!("there is the device {name}: {why}"),
                     format!(
@@ -273,6 +280,7 @@ impl<'s> Planner<'s> {
                 );
             }
             (_, Use::Busy(user) | Use::Unknown(user)) => {
+                self.kept.insert(name);
                 return self.refuse(
                     format!("the device {name} is in use, {user}: {why}"),
                     format!("stop what uses it, or say {}", self.insist),

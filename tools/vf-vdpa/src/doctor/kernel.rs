@@ -3,15 +3,18 @@
 //! The kernel: its configuration, and whether modules can be built for it.
 
 use super::{Finding, Machine, State};
+use crate::function::DRIVER;
+use crate::seen::Seen;
 use crate::tree::Tree;
 
 /// The series whose API the driver is written against.
 const SERIES: &str = "7.3.";
 
-pub(super) fn examine(tree: &Tree, machine: &Machine) -> Vec<Finding> {
+pub(super) fn examine(tree: &Tree, machine: &Machine, seen: &Seen) -> Vec<Finding> {
     let mut all = vec![config(machine)];
     let Machine { release, .. } = machine;
-    let installed = super::driver::is_installed(tree, release);
+    // A module that is there needs neither a certain kernel nor what it is built from.
+    let installed = seen.drivers.contains(DRIVER) || super::driver::is_installed(tree, release);
     let series = format!("{release}.");
     if installed || series.starts_with(SERIES) {
         all.push(Finding::ok("kernel-version", format!("this is {release}")));

@@ -10,9 +10,11 @@ use super::compare::Difference;
 
 impl<'s> Planner<'s> {
     /// Deletes what is in the way of a device: others on its function, and itself if it differs.
-    pub(super) fn clear(&mut self, wanted: &Wanted) {
+    /// Whether nothing of that has to stay.
+    pub(super) fn clear(&mut self, wanted: &Wanted) -> bool {
+        let before = self.problems.len();
         let Some(function) = self.function(wanted.at) else {
-            return;
+            return true;
         };
         let on_it: Vec<&'s Device> = self.seen.devices_on(function.address).collect();
         if !function.is_ours() {
@@ -24,7 +26,7 @@ impl<'s> Planner<'s> {
                     format!("vdpa dev del {}, and unbind {driver}", device.name),
                 );
             }
-            return;
+            return self.problems.len() == before;
         }
         let features = self.features(wanted).ok().flatten().map(Set::bits);
         for device in on_it {
@@ -43,6 +45,7 @@ impl<'s> Planner<'s> {
             };
             self.delete(device, &why);
         }
+        self.problems.len() == before
     }
 
     /// Brings a device to where it is wanted.
@@ -60,6 +63,7 @@ impl<'s> Planner<'s> {
             Some(device) if function.is_some_and(|one| device.function == Some(one.address)) => {
                 self.change(wanted, device);
             }
+            Some(device) if self.kept.contains(device.name.as_str()) => {}
             Some(device) => {
                 let holder = match (&device.parent, device.function) {
                     (Some(parent), _) => parent.clone(),

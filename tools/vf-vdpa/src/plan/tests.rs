@@ -172,9 +172,18 @@ fn names_can_be_exchanged() {
         .replace("c0", "tmp")
         .replace("g0", "c0")
         .replace("tmp", "g0");
-    let steps = steps(&changed, &Host::with_vfs());
-    assert_eq!(steps[..2], ["delete the device c0", "delete the device g0"]);
-    assert_eq!(steps.len(), 6);
+    let host = Host::with_vfs();
+    let planned = steps(&changed, &host);
+    assert_eq!(
+        planned[..2],
+        ["delete the device c0", "delete the device g0"]
+    );
+    assert_eq!(planned.len(), 6);
+    // If one has to stay that is what is wrong, not that its name is taken.
+    host.opener(42, "qemu", "vhost-vdpa-0");
+    let refused = problem(&changed, &host);
+    assert_eq!(refused.kind, Kind::Refused);
+    assert!(refused.what.contains("g0 is in use"), "{refused:?}");
 }
 
 #[test]
@@ -301,6 +310,7 @@ fn devices_of_other_drivers_are_not_touched() {
     let text = "vf = [{ index = 2, name = \"new\", bus = \"vhost\" }]";
     let plan = plan(text, &host, Policy::ReplaceUnused);
     assert_eq!(plan.steps, []);
+    assert_eq!(plan.problems.len(), 1);
     assert!(
         plan.problems[0].what.contains("belongs to vp_vdpa"),
         "{plan:?}"
