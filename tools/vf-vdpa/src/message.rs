@@ -272,10 +272,6 @@ impl<'m> Answer<'m> {
         }
     }
 
-    fn u8(&self, kind: u16) -> Result<Option<u8>> {
-        Ok(self.array(kind)?.map(u8::from_ne_bytes))
-    }
-
     fn u16(&self, kind: u16) -> Result<Option<u16>> {
         Ok(self.array(kind)?.map(u16::from_ne_bytes))
     }
@@ -351,9 +347,10 @@ impl Config {
             mac: answer.array(attribute::NET_MACADDR)?,
             mtu: answer.u16(attribute::NET_MTU)?,
             max_vqp: answer.u16(attribute::NET_MAX_VQP)?,
-            // VIRTIO_NET_S_LINK_UP is bit 0; the attribute has the low byte of the field.
+            // VIRTIO_NET_S_LINK_UP is bit 0. The header says that it is an u8, the kernel sends the
+            // whole field.
             link: answer
-                .u8(attribute::NET_STATUS)?
+                .u16(attribute::NET_STATUS)?
                 .map(|status| status & 1 == 1),
             features: answer.u64(attribute::DEV_FEATURES)?,
             negotiated: answer.u64(attribute::NEGOTIATED_FEATURES)?,

@@ -119,7 +119,12 @@ fn learn(socket: &Socket, devices: &mut [Device], queues: bool) -> Result<()> {
             continue;
         };
         // The core knows the configuration of two types only, and a device may go at any moment.
-        let config = socket.config(&told.name).ok();
+        let config = match socket.config(&told.name) {
+            Ok(config) => Some(config),
+            Err(error) if netlink::errno(&error).is_some() => None,
+            // What cannot be read is not taken for what is not there.
+            Err(error) => return Err(error),
+        };
         let state = if queues {
             Queues::read(told.max_vqs, |index| {
                 socket

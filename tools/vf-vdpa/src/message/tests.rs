@@ -169,7 +169,7 @@ fn a_device_and_its_configuration_are_read() {
         &[
             (4, b"c0\0"),
             (10, &[2, 0, 0, 0, 0, 5]),
-            (11, &[1]),
+            (11, &1_u16.to_ne_bytes()),
             (12, &pairs),
             (13, &mtu),
         ],
