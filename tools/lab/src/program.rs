@@ -10,7 +10,7 @@ use crate::context::Context;
 use crate::step;
 
 /// Members of the workspace `tools` that go into the machine, and the one that the host runs.
-const PROGRAMS: [&str; 3] = ["vdpa-conform", "vhost-client", MODEL];
+const PROGRAMS: [&str; 4] = ["vdpa-conform", "vf-vdpa", "vhost-client", MODEL];
 
 /// The function that misbehaves on command.
 pub const MODEL: &str = "devmodel";
