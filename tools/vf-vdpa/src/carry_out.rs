@@ -2,7 +2,12 @@
 
 //! Shows a plan, carries it out, and tells what came of it.
 
-use anyhow::Result;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Context, Result};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
 
 use crate::arguments::{print, print_json};
 use crate::execute::{Event, OnFailure, run};
@@ -74,14 +79,26 @@ pub fn carry_out(tree: &Tree, how: How, make: impl FnOnce(&Seen) -> Plan) -> Res
     let Some(mut host) = host else {
         return Ok(Outcome::Shown);
     };
+    // From here on, a signal ends this where what was begun can be ended or taken back.
+    let told_to_stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        flag::register(signal, Arc::clone(&told_to_stop)).context("listening for signals")?;
+    }
+    let stop = || told_to_stop.load(Ordering::Relaxed);
     let mut number = 0_usize;
     let count = plan.steps.len();
-    let all = run(&plan.steps, &mut host, how.on_failure, &mut |event| {
-        if let Event::Done(_) | Event::Failed(..) = event {
-            number = number.saturating_add(1);
-        }
-        tell(&event, number, count, how.on_failure);
-    });
+    let all = run(
+        &plan.steps,
+        &mut host,
+        how.on_failure,
+        &stop,
+        &mut |event| {
+            if let Event::Done(_) | Event::Failed(..) = event {
+                number = number.saturating_add(1);
+            }
+            tell(&event, number, count, how.on_failure);
+        },
+    );
     Ok(if all { Outcome::Done } else { Outcome::Failed })
 }
 

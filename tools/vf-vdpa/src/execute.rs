@@ -2,7 +2,7 @@
 
 //! Doing one step after the other, and what happens when one fails.
 
-use anyhow::{Error, Result};
+use anyhow::{Error, Result, anyhow};
 
 use crate::step::Step;
 
@@ -34,17 +34,23 @@ pub enum OnFailure {
     Undo,
 }
 
-/// Does the steps in order. Whether all of them were done.
+/// Does the steps in order. Whether all of them were done. A step that is begun is ended: `stop` is
+/// asked before each whether somebody wants no more of them, which is a failure as any other.
 pub fn run(
     steps: &[Step],
     performer: &mut dyn Perform,
     on_failure: OnFailure,
+    stop: &dyn Fn() -> bool,
     tell: &mut dyn FnMut(Event<'_>),
 ) -> bool {
     let mut done: Vec<&Step> = Vec::new();
     let mut rest = steps;
     while let [step, after @ ..] = rest {
-        if let Err(error) = performer.perform(step) {
+        let result = match stop() {
+            true => Err(anyhow!("told to stop by a signal")),
+            false => performer.perform(step),
+        };
+        if let Err(error) = result {
             tell(Event::Failed(step, &error, after));
             if on_failure == OnFailure::Undo {
                 undo(&done, performer, tell);
@@ -118,12 +124,20 @@ mod tests {
     }
 
     fn run_until(fails_at: &'static str, on_failure: OnFailure) -> (Vec<String>, Vec<String>) {
+        run_unless(fails_at, on_failure, &|| false)
+    }
+
+    fn run_unless(
+        fails_at: &'static str,
+        on_failure: OnFailure,
+        stop: &dyn Fn() -> bool,
+    ) -> (Vec<String>, Vec<String>) {
         let mut performer = Clumsy {
             fails_at,
             did: Vec::new(),
         };
         let mut told = Vec::new();
-        let done = run(&steps(), &mut performer, on_failure, &mut |event| {
+        let done = run(&steps(), &mut performer, on_failure, stop, &mut |event| {
             told.push(match event {
                 Event::Done(_) => "done".to_owned(),
                 Event::Failed(_, error, after) => format!("{error}, {} left", after.len()),
@@ -131,7 +145,7 @@ mod tests {
                 Event::Stuck(_, error) => format!("stuck: {error}"),
             });
         });
-        assert_eq!(done, fails_at == "nothing");
+        assert_eq!(done, fails_at == "nothing" && !stop());
         (performer.did, told)
     }
 
@@ -173,6 +187,22 @@ mod tests {
         assert_eq!(told[2..], ["no luck, 4 left"]);
         let (_, told) = run_until("let ", OnFailure::Undo);
         assert_eq!(told[3..], ["no luck, 3 left", "undone"]);
+    }
+
+    #[test]
+    fn a_signal_is_heard_between_two_steps() {
+        let asked = std::cell::Cell::new(0);
+        let stop = || {
+            asked.set(asked.get() + 1);
+            asked.get() > 5
+        };
+        let (did, told) = run_unless("nothing", OnFailure::Undo, &stop);
+        assert_eq!(did.len(), 5 + 3);
+        assert_eq!(did[5], "take 0000:01:00.3 from vf_vdpa");
+        assert_eq!(told[5], "told to stop by a signal, 1 left");
+        asked.set(0);
+        let (did, _) = run_unless("nothing", OnFailure::Stop, &stop);
+        assert_eq!(did.len(), 5);
     }
 
     #[test]

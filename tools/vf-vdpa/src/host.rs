@@ -13,6 +13,7 @@ use nix::fcntl::{Flock, FlockArg};
 
 use crate::bus::Bus;
 use crate::desired::Target;
+use crate::device::Device;
 use crate::execute::Perform;
 use crate::function::{DRIVER, address_of, folder, override_of};
 use crate::kmsg::Kmsg;
@@ -97,6 +98,24 @@ impl<'t> Host<'t> {
             }
             other => other.map(drop),
         }
+    }
+
+    /// Deletes a device. The kernel waits until its character device is closed, and everybody who asks
+    /// the vDPA bus for something waits as well: so one is only deleted while it is open if that was said
+    /// in the plan.
+    fn delete(&mut self, device: &Name, waits_for: Option<&str>) -> Result<()> {
+        if waits_for.is_none() {
+            let all = Device::read_all(self.tree);
+            let now = all.iter().find(|one| one.name == device.as_str());
+            if let Some(opener) = now.and_then(|one| one.openers.first()) {
+                bail!(
+                    "{} (PID {}) has opened it meanwhile: stop that, and try again",
+                    opener.command,
+                    opener.pid
+                );
+            }
+        }
+        self.ask(&Request::Delete(device.clone()))
     }
 
     fn add(&mut self, addition: &Addition) -> Result<()> {
@@ -203,7 +222,7 @@ impl Perform for Host<'_> {
     fn perform(&mut self, step: &Step) -> Result<()> {
         match step {
             Step::Load { module } => load(module),
-            Step::Delete { device, .. } => self.ask(&Request::Delete(device.clone())),
+            Step::Delete { device, waits_for } => self.delete(device, waits_for.as_deref()),
             Step::KeepUnbound { pf } => self
                 .tree
                 .write(&format!("{}/sriov_drivers_autoprobe", folder(*pf)), "0"),

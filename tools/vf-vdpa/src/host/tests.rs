@@ -130,6 +130,21 @@ fn a_device_that_is_not_taken_is_promised_as_before() {
     assert!(promised.starts_with("vhost_vdpa"), "{promised}");
 }
 
+/// The plan has found nobody.
+#[test]
+fn a_device_that_somebody_has_opened_meanwhile_is_not_deleted() {
+    let made_up = host();
+    made_up.opener(42, "qemu", "vhost-vdpa-0");
+    let tree = made_up.tree();
+    let mut host = Host::take(&tree).unwrap();
+    let delete = Step::Delete {
+        device: "g0".parse().unwrap(),
+        waits_for: None,
+    };
+    let said = host.perform(&delete).unwrap_err().to_string();
+    assert!(said.starts_with("qemu (PID 42) has opened it"), "{said}");
+}
+
 #[test]
 fn only_one_changes_the_host() {
     let made_up = host();
