@@ -4,11 +4,15 @@
 #include <linux/iommu.h>
 #include <linux/mem_encrypt.h>
 #include <linux/mm.h>
+#include <linux/module.h>
 #include <linux/preempt.h>
 #include <linux/virtio.h>
 #include <linux/workqueue.h>
 
 #include "helpers.h"
+
+/* `module!` has no key for it. This file is linked into each module. */
+MODULE_VERSION(VF_VDPA_VERSION);
 
 bool rust_helper_vdpa_pci_bar_is_memory(struct pci_dev *pdev, int bar)
 {

@@ -13,7 +13,7 @@ use crate::context::{Context, Flavour};
 use crate::kernel::Kernel;
 use crate::ktap::Verdict;
 use crate::step::{self, Failed};
-use crate::{arm, debug, module, source};
+use crate::{arm, debug, modinfo, module, source};
 
 type Check = fn(&Context) -> Result<Vec<String>>;
 
@@ -38,7 +38,7 @@ const CHECKS: [(&str, When, Check); 13] = [
     ("build/modules", When::Before, modules),
     ("build/clippy", When::Before, clippy),
     ("build/doc", When::Beside, doc),
-    ("build/modinfo", When::Before, modinfo),
+    ("build/modinfo", When::Before, module_info),
     ("build/make", When::Beside, make),
     ("build/debug_config", When::Beside, debug_config),
     (LONG, When::Before, arm::check),
@@ -225,9 +225,9 @@ fn make(cx: &Context) -> Result<Vec<String>> {
     module::check_make(cx, &tree(cx)?)
 }
 
-fn modinfo(cx: &Context) -> Result<Vec<String>> {
+fn module_info(cx: &Context) -> Result<Vec<String>> {
     let kernel = Kernel::get(cx)?;
-    module::check_info(cx, &kernel.tree, &kernel.modules)
+    modinfo::check(cx, &kernel.tree, &kernel.modules)
 }
 
 /// Whether the kernel of `make check-debug` still can be had as it is asked for.

@@ -27,6 +27,7 @@ mod kernel;
 mod ktap;
 mod machine;
 mod model;
+mod modinfo;
 mod module;
 mod packages;
 mod parents;
@@ -39,6 +40,7 @@ mod shell;
 mod source;
 mod stacks;
 mod step;
+mod version;
 mod versions;
 mod vm;
 
