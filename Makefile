@@ -72,7 +72,7 @@ check-debug:
 
 help:
 	@echo 'Modules, against KDIR=$(KDIR):'
-	@echo '  make                build vf_vdpa.ko and rust_vdpa_loopback.ko'
+	@echo '  make                build vf_vdpa.ko and rust_vdpa_loopback.ko (VF_VDPA_SAMPLE=n: not the latter)'
 	@echo '  make install        install them and run depmod'
 	@echo '  make clean          remove what the build made'
 	@echo 'Machine of our own (root; what it is made of is made once and cached):'

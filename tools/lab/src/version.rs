@@ -10,7 +10,8 @@ use anyhow::{Context as _, Result};
 const FILE: &str = "VERSION";
 
 /// Those who repeat it: the file, and what is around it there.
-const REPEATED: [(&str, &str, &str); 1] = [
+const REPEATED: [(&str, &str, &str); 2] = [
+    ("dkms.conf", "\nPACKAGE_VERSION=\"", "\"\n"),
     // What `vf-vdpa --version` prints.
     ("tools/vf-vdpa/Cargo.toml", "\nversion = \"", "\"\n"),
 ];
@@ -60,7 +61,7 @@ mod tests {
         for (file, before, after) in REPEATED {
             let path = top.join(file);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, format!("# {before}1.2.3{after}")).unwrap();
+            fs::write(path, format!("{before}1.2.3{after}")).unwrap();
         }
         fs::write(top.join(FILE), "1.2.3\n").unwrap();
         assert_eq!(disagreements(&top).unwrap(), Vec::<String>::new());
