@@ -10,7 +10,7 @@ use anyhow::Result;
 
 use crate::case::Selection;
 use crate::context::{Context, Flavour};
-use crate::kernel::Kernel;
+use crate::kernel::{self, Kernel};
 use crate::ktap::Verdict;
 use crate::step::{self, Failed};
 use crate::{arm, debug, modinfo, module, source};
@@ -144,6 +144,7 @@ fn shellcheck(cx: &Context) -> Result<Vec<String>> {
         "tools/lab/agent",
         "tools/lab/wires",
         ".ci/run",
+        kernel::METADATA,
     ]);
     for script in fs::read_dir(cx.top.join("tools/cases"))? {
         command.arg(Path::new("tools/cases").join(script?.file_name()));

@@ -15,6 +15,9 @@ use crate::step;
 /// Raise when the way the packages, or the tree that belongs to them, are made changes.
 const RECIPE: &str = "1";
 
+/// The file of its source, among the packages.
+pub const SOURCE: &str = "source.tar.xz";
+
 /// The distribution's kernel, unpacked.
 pub struct Packages {
     /// Where they are unpacked.
@@ -50,7 +53,7 @@ impl Packages {
         tar.arg("-C")
             .arg(into)
             .args(["--strip-components=1", "-xf"])
-            .arg(self.dir.join("source.tar.xz"));
+            .arg(self.dir.join(SOURCE));
         step::run(text, log, &mut tar).map(drop)
     }
 }
@@ -211,7 +214,7 @@ fn fetch(cx: &Context, dir: &Path) -> Result<()> {
     )?;
     pick(
         &format!("usr/src/{}.tar.xz", cx.versions.get("KERNEL_SOURCE")?),
-        "source.tar.xz",
+        SOURCE,
     )?;
     fs::create_dir_all(dir.join("lib/modules"))?;
     let modules = format!("lib/modules/{release}");
