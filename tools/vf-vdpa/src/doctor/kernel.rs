@@ -120,6 +120,8 @@ fn metadata(tree: &Tree, machine: &Machine, installed: bool) -> Finding {
     const WHY: &str = "modules in Rust are built from it; one that is built already needs none";
     let Machine { release, .. } = machine;
     let build = format!("lib/modules/{release}/build");
+    // Where vf-vdpa-kernel-metadata puts it.
+    let made = format!("usr/lib/vf-vdpa/kernel/{release}");
     let state = match installed {
         true => State::Warning,
         false => State::Problem,
@@ -127,7 +129,11 @@ fn metadata(tree: &Tree, machine: &Machine, installed: bool) -> Finding {
     let files = ["rust/libkernel.rmeta", "include/generated/rustc_cfg"];
     let missing: Vec<&str> = files
         .into_iter()
-        .filter(|file| !tree.exists(&format!("{build}/{file}")))
+        .filter(|file| {
+            [&build, &made]
+                .iter()
+                .all(|dir| !tree.exists(&format!("{dir}/{file}")))
+        })
         .collect();
     if !missing.is_empty() {
         return Finding::new(
@@ -138,7 +144,8 @@ fn metadata(tree: &Tree, machine: &Machine, installed: bool) -> Finding {
         .why(WHY)
         .cure(
             "Ubuntu: apt install linux-lib-rust-$(uname -r); Arch: linux-headers; Debian: \
-                 tools/bootstrap build, in a checkout of vf_vdpa",
+                 vf-vdpa-kernel-metadata, of the package vf-vdpa-dkms; \
+                 or tools/bootstrap build, in a checkout of vf_vdpa",
         );
     }
     let wanted = machine
