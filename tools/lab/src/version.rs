@@ -10,8 +10,9 @@ use anyhow::{Context as _, Result};
 const FILE: &str = "VERSION";
 
 /// Those who repeat it: the file, and what is around it there.
-const REPEATED: [(&str, &str, &str); 2] = [
+const REPEATED: [(&str, &str, &str); 3] = [
     ("dkms.conf", "\nPACKAGE_VERSION=\"", "\"\n"),
+    ("debian/changelog", "vf-vdpa (", ") "),
     // What `vf-vdpa --version` prints.
     ("tools/vf-vdpa/Cargo.toml", "\nversion = \"", "\"\n"),
 ];
