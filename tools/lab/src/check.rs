@@ -13,7 +13,7 @@ use crate::context::{Context, Flavour};
 use crate::kernel::{self, Kernel};
 use crate::ktap::Verdict;
 use crate::step::{self, Failed};
-use crate::{arm, debug, modinfo, module, source};
+use crate::{arm, debug, modinfo, module, package, source};
 
 type Check = fn(&Context) -> Result<Vec<String>>;
 
@@ -28,7 +28,7 @@ pub enum When {
 }
 
 /// Each check returns what is wrong, one item a line.
-const CHECKS: [(&str, When, Check); 13] = [
+const CHECKS: [(&str, When, Check); 16] = [
     ("host/virtio", When::Beside, virtio),
     ("host/tools", When::Beside, tools),
     ("host/clippy", When::Beside, tools_clippy),
@@ -41,11 +41,20 @@ const CHECKS: [(&str, When, Check); 13] = [
     ("build/modinfo", When::Before, module_info),
     ("build/make", When::Beside, make),
     ("build/debug_config", When::Beside, debug_config),
-    (LONG, When::Before, arm::check),
+    ("package/builds", When::Beside, package::builds),
+    (
+        "package/installs_builds_and_goes",
+        When::Beside,
+        package::installs,
+    ),
+    (METADATA, When::Beside, package::metadata),
+    (ARM, When::Before, arm::check),
 ];
 
 /// What takes long: part of `make check-long`; of `make check` only if selected by this name.
-const LONG: &str = "arm/interrupts_follow_the_domain";
+const LONG: [&str; 2] = [ARM, METADATA];
+const ARM: &str = "arm/interrupts_follow_the_domain";
+const METADATA: &str = "package/metadata_is_made";
 
 /// The only one that depends on which kernel it is about, besides the cases in the machine.
 const OF_EACH_KERNEL: &str = "build/modules";
@@ -57,7 +66,7 @@ pub fn names() -> Vec<String> {
 
 /// Whether there is no time for a check.
 pub fn is_late(name: &str, selection: &Selection) -> bool {
-    name == LONG && !Context::is_long() && !selection.names(name)
+    LONG.contains(&name) && !Context::is_long() && !selection.names(name)
 }
 
 /// Runs the selected checks, or only those that are due `when`; `done` is told of each.
@@ -134,7 +143,10 @@ fn shellcheck(cx: &Context) -> Result<Vec<String>> {
         .current_dir(&cx.top)
         // A variable that a group sets may be for a file that it sources.
         .args(["--severity=warning", "--exclude=SC2034"])
-        .args(["--external-sources", "--source-path=tools/cases"]);
+        .args([
+            "--external-sources",
+            "--source-path=tools/cases:tools/lab/package",
+        ]);
     command.args([
         "tools/bootstrap",
         "tools/lab/init",
@@ -143,11 +155,17 @@ fn shellcheck(cx: &Context) -> Result<Vec<String>> {
         "tools/lab/arm.init",
         "tools/lab/agent",
         "tools/lab/wires",
+        "tools/lab/inroot",
         ".ci/run",
         kernel::METADATA,
     ]);
-    for script in fs::read_dir(cx.top.join("tools/cases"))? {
-        command.arg(Path::new("tools/cases").join(script?.file_name()));
+    for folder in ["tools/cases", "tools/lab/package"] {
+        for script in fs::read_dir(cx.top.join(folder))? {
+            command.arg(Path::new(folder).join(script?.file_name()));
+        }
+    }
+    for script in ["postinst", "postrm"] {
+        command.arg(format!("debian/vf-vdpa-dkms.{script}"));
     }
     cargo(cx, "host-shellcheck", command)
 }

@@ -29,6 +29,7 @@ mod machine;
 mod model;
 mod modinfo;
 mod module;
+mod package;
 mod packages;
 mod parents;
 mod program;
