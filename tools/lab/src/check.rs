@@ -41,7 +41,7 @@ const CHECKS: [(&str, When, Check); 16] = [
     ("build/modinfo", When::Before, module_info),
     ("build/make", When::Beside, make),
     ("build/debug_config", When::Beside, debug_config),
-    ("package/builds", When::Beside, package::builds),
+    (BUILDS, When::Beside, package::builds),
     (
         "package/installs_builds_and_goes",
         When::Beside,
@@ -52,8 +52,9 @@ const CHECKS: [(&str, When, Check); 16] = [
 ];
 
 /// What takes long: part of `make check-long`; of `make check` only if selected by this name.
-const LONG: [&str; 2] = [ARM, METADATA];
+const LONG: [&str; 3] = [ARM, BUILDS, METADATA];
 const ARM: &str = "arm/interrupts_follow_the_domain";
+const BUILDS: &str = "package/builds";
 const METADATA: &str = "package/metadata_is_made";
 
 /// The only one that depends on which kernel it is about, besides the cases in the machine.
